@@ -1,0 +1,46 @@
+# Needs the Go toolchain and nothing else.
+GO       ?= go
+TOOLS    := $(GO) tool -modfile=tools/go.mod
+BIN      := bin/dynamo
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT   ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+LDFLAGS  := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+FUZZTIME ?= 3s
+
+.PHONY: all build demo test lint unit fuzz fuzz-short bench cluster-test examples clean
+
+all: build
+
+build: ## the binary
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/dynamo
+
+demo: build ## two clients write one cart on both sides of a cut
+	$(GO) run ./examples/cart-merge demo --dynamo $(BIN) --config configs/local.yaml
+
+test: lint unit fuzz-short ## everything CI runs
+
+lint: ## formatting, vet, staticcheck, modernisers
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt: $$out"; exit 1; fi
+	@out=$$($(TOOLS) gofumpt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofumpt: $$out"; exit 1; fi
+	$(GO) vet ./...
+	GOOS=wasip1 GOARCH=wasm $(GO) vet ./examples/cart-merge/guest
+	$(TOOLS) staticcheck ./...
+	$(GO) fix -diff ./...
+
+unit: ## all tests under the race detector, the simulated and the real cluster among them
+	$(GO) test -race -timeout 10m ./...
+
+fuzz-short: FUZZTIME = 3s
+fuzz-short: fuzz ## every fuzz target for a moment
+
+fuzz: ## every fuzz target for FUZZTIME
+	GO='$(GO)' FUZZTIME='$(FUZZTIME)' ./tools/fuzz.sh
+
+bench: ## benchmarks, in a form that benchstat reads
+	$(GO) test -run '^$$' -bench . -benchmem -count 6 ./node/... ./resolver/...
+
+examples: ## rebuild the committed guest modules
+	cd examples/cart-merge && GOOS=wasip1 GOARCH=wasm $(GO) build -buildmode=c-shared -trimpath -ldflags='-s -w -buildid=' -o cart.wasm ./guest
+
+clean:
+	rm -rf bin dynamo-data data

@@ -1,0 +1,209 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"dynamo/node/config"
+	"dynamo/node/coordinator"
+	"dynamo/node/peer"
+)
+
+const (
+	// probeTimeout bounds how long a booting node waits to hear whether its identity is still its own.
+	probeTimeout = time.Second
+	// handoffEvery is the pause between two looks at the hints.
+	handoffEvery = 500 * time.Millisecond
+	// repairQueue bounds the replicas that wait for read repair.
+	repairQueue = 1024
+	// bindRetry is the pause after a failed attempt to bind a keyspace's first resolver.
+	bindRetry = time.Second
+	// loadTimeout bounds how long readiness waits for the active resolvers to be compiled.
+	loadTimeout = 2 * time.Second
+)
+
+// becomeReady does what must happen before this node mints dots.
+func (n *Node) becomeReady() {
+	if err := n.confirmIdentity(); err != nil {
+		n.die(err)
+		return
+	}
+	n.dropKeyspaces()
+	n.bindBirthResolvers()
+	n.loadResolvers()
+	if n.ctx.Err() == nil {
+		close(n.ready)
+		n.log.Info("node ready", "http", n.self.HTTP)
+	}
+}
+
+func (n *Node) isReady() bool {
+	select {
+	case <-n.ready:
+		return true
+	default:
+		return false
+	}
+}
+
+// readiness is what /readyz answers.
+func (n *Node) readiness() error {
+	if !n.isReady() {
+		return errors.New("the node is starting")
+	}
+	return nil
+}
+
+// confirmIdentity asks the peers that can be reached whether they know a later boot of this disk. If so
+// the directory is an old copy, or a clone: what it holds is good, but its identity is spent, and it
+// takes a new one.
+func (n *Node) confirmIdentity() error {
+	if !n.refusedAnywhere() {
+		return nil
+	}
+	old := n.store.Identity()
+	if err := n.store.RenewIdentity(); err != nil {
+		return fmt.Errorf("renew identity: %w", err)
+	}
+	n.log.Warn("this directory is an old copy of a disk that has been seen since; it goes on under a new identity",
+		"old", old.Node, "boot", old.Boot, "new", n.store.Identity().Node)
+	if n.refusedAnywhere() {
+		return errors.New("the peers refuse this node's new identity too")
+	}
+	return nil
+}
+
+func (n *Node) refusedAnywhere() bool {
+	ctx, cancel := context.WithTimeout(n.ctx, probeTimeout)
+	defer cancel()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	refused := false
+	for _, m := range n.state.View().Members {
+		if m.ID == n.o.ID {
+			continue
+		}
+		wg.Go(func() {
+			_, err := n.transport.Call(ctx, m.ID, &peer.Ping{})
+			mu.Lock()
+			defer mu.Unlock()
+			refused = refused || stale(err)
+		})
+	}
+	wg.Wait()
+	return refused
+}
+
+// bindBirthResolvers binds the resolvers that the cluster file names to keyspaces which never had one.
+// Every node does it and all come to the same binding.
+func (n *Node) bindBirthResolvers() {
+	for _, ks := range n.o.Cluster.BirthKeyspaces() {
+		for ks.Conflict == config.PolicyResolver && n.ctx.Err() == nil {
+			err := n.bindBirthResolver(ks)
+			if err == nil {
+				break
+			}
+			n.log.Error("the keyspace's resolver cannot be bound", "keyspace", ks.Name, "resolver", ks.Resolver, "err", err)
+			if e, ok := errors.AsType[*coordinator.Error](err); !ok || !e.Retryable {
+				break
+			}
+			select {
+			case <-n.ctx.Done():
+			case <-time.After(bindRetry):
+			}
+		}
+	}
+}
+
+func (n *Node) bindBirthResolver(ks config.Keyspace) error {
+	v := n.state.View()
+	now, ok := v.Keyspace(ks.Name)
+	if !ok || now.Generation != 1 || now.Conflict != config.PolicyResolver || len(v.Bindings(ks.Name)) > 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(n.ctx, n.o.Cluster.Limits.MaxTimeout)
+	defer cancel()
+	if name, builtin := strings.CutPrefix(ks.Resolver, "builtin:"); builtin {
+		_, err := n.resolvers.UploadBuiltin(ctx, ks.Name, name, coordinator.CheckWarn)
+		return err
+	}
+	module, err := os.ReadFile(ks.Resolver)
+	if err != nil {
+		return err
+	}
+	_, err = n.resolvers.Upload(ctx, ks.Name, module, coordinator.CheckWarn)
+	return err
+}
+
+// loadResolvers compiles the active modules, so that the first conflict does not wait for it.
+func (n *Node) loadResolvers() {
+	ctx, cancel := context.WithTimeout(n.ctx, loadTimeout)
+	defer cancel()
+	v := n.state.View()
+	var wg sync.WaitGroup
+	for _, ks := range v.Keyspaces() {
+		if b, ok := v.Active(ks.Name); ok && ks.Conflict == config.PolicyResolver {
+			wg.Go(func() {
+				if _, err := n.settler.Load(ctx, b.SHA256); err != nil {
+					n.log.Warn("resolver not loaded yet", "keyspace", ks.Name, "err", err)
+				}
+			})
+		}
+	}
+	wg.Wait()
+}
+
+// metadataChanged wakes followMetadata; it never blocks.
+func (n *Node) metadataChanged() {
+	select {
+	case n.changed <- struct{}{}:
+	default:
+	}
+}
+
+// followMetadata does on this disk what the cluster's metadata says: data of dropped keyspaces goes,
+// modules are fetched and compiled.
+func (n *Node) followMetadata() {
+	for {
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-n.changed:
+			n.dropKeyspaces()
+			n.loadResolvers()
+		}
+	}
+}
+
+// metaDropped is the name under which the disk notes that a keyspace's data is gone.
+const metaDropped = "dropped/"
+
+func (n *Node) dropKeyspaces() {
+	for _, id := range n.state.View().DroppedIDs() {
+		name := fmt.Sprintf("%s%016x", metaDropped, id)
+		if _, done, err := n.store.Meta(name); err != nil || done {
+			continue
+		}
+		if err := n.store.DropKeyspace(id, n.o.Cluster.Partitions); err != nil {
+			n.log.Error("a dropped keyspace's data cannot be removed", "keyspace", id, "err", err)
+			continue
+		}
+		if err := n.store.PutMeta(name, []byte{1}); err != nil {
+			n.log.Error("metadata cannot be stored", "err", err)
+		}
+	}
+}
+
+func (n *Node) keyspaceName(id uint64) (string, bool) {
+	for _, ks := range n.state.View().Keyspaces() {
+		if ks.ID() == id {
+			return ks.Name, true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,206 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// What is created on one node can be used on the next at once.
+func TestAChangeIsEverywhereWhenItReturns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, f := newHub(), file(3)
+		var states []*State
+		for i := range 3 {
+			states = append(states, h.open(t, fmt.Sprintf("n%d", i+1), f, &disk{}, &logs{}))
+		}
+		start := time.Now()
+		if _, err := states[0].PutKeyspace(t.Context(), keyspace("carts")); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range states[1:] {
+			if _, ok := s.View().Keyspace("carts"); !ok {
+				t.Errorf("%s does not have it", s.o.Self)
+			}
+		}
+		if d := time.Since(start); d > 0 {
+			t.Errorf("it took %v", d)
+		}
+		for _, s := range states {
+			_ = s.Close()
+		}
+	})
+}
+
+// A node that was away catches up, and what it did meanwhile reaches the others.
+func TestNodeThatWasAwayCatchesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, f := newHub(), file(3)
+		var disks [3]disk
+		var states [3]*State
+		for i := range 3 {
+			states[i] = h.open(t, fmt.Sprintf("n%d", i+1), f, &disks[i], &logs{})
+		}
+		ctx := t.Context()
+		must := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		put := func(i int, name string) {
+			t.Helper()
+			_, err := states[i].PutKeyspace(ctx, keyspace(name))
+			must(err)
+		}
+		put(0, "old")
+		h.setAway("n3", true)
+		put(0, "carts")
+		must(states[1].DropKeyspace(ctx, "old"))
+		_, err := states[1].Bind(ctx, Binding{Keyspace: "carts", SHA256: [32]byte{1}})
+		must(err)
+		put(2, "island")
+		if _, ok := states[2].View().Keyspace("carts"); ok {
+			t.Fatal("n3 is not away")
+		}
+		h.setAway("n3", false)
+		time.Sleep(5 * compareEvery) // virtual: the comparisons of five seconds
+		synctest.Wait()
+		want := states[0].View()
+		for _, s := range states {
+			v := s.View()
+			if v.Digest != want.Digest {
+				t.Errorf("%s differs", s.o.Self)
+			}
+			_, carts := v.Keyspace("carts")
+			_, island := v.Keyspace("island")
+			_, old := v.Keyspace("old")
+			_, bound := v.Active("carts")
+			if !carts || !island || old || !bound || len(v.DroppedIDs()) != 1 {
+				t.Errorf("%s: %v %v %v %v", s.o.Self, carts, island, old, bound)
+			}
+		}
+		// The same through a restart that missed everything.
+		must(states[2].Close())
+		must(states[0].DropKeyspace(ctx, "carts"))
+		put(0, "carts")
+		states[2] = h.open(t, "n3", f, &disks[2], &logs{})
+		time.Sleep(5 * compareEvery)
+		synctest.Wait()
+		v := states[2].View()
+		if k, _ := v.Keyspace("carts"); v.Digest != states[0].View().Digest || k.Generation != 2 {
+			t.Error("n3 did not catch up")
+		}
+		for _, s := range states {
+			must(s.Close())
+		}
+	})
+}
+
+// A gossiped digest that differs leads to an exchange at once; one that is the same, or from nobody, to none.
+func TestGossipedDigestLeadsToExchange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, f := newHub(), file(2)
+		a, b := h.open(t, "n1", f, &disk{}, &logs{}), h.open(t, "n2", f, &disk{}, &logs{})
+		h.setAway("n2", true)
+		if _, err := a.PutKeyspace(t.Context(), Keyspace{Name: "x", N: 1, R: 1, W: 1, MaxValueBytes: 1}); err != nil {
+			t.Fatal(err)
+		}
+		h.setAway("n2", false)
+		synctest.Wait()
+		calls := func() int { h.mu.Lock(); defer h.mu.Unlock(); return h.mu.calls }
+		before := calls()
+		b.heard("n1", b.View().Digest)
+		b.heard("n9", [32]byte{1})
+		b.heard("n2", [32]byte{1})
+		synctest.Wait()
+		if calls() != before {
+			t.Error("an exchange for nothing")
+		}
+		b.heard("n1", a.View().Digest)
+		synctest.Wait()
+		if b.View().Digest != a.View().Digest || calls() != before+1 {
+			t.Errorf("%d exchanges", calls()-before)
+		}
+		_, _ = a.Close(), b.Close()
+	})
+}
+
+func TestReachable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub()
+		o := h.options("n1", file(3), &disk{}, &logs{})
+		s, err := Open(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		e := o.Gossip.(*fakeGossip).events
+		is := func(want bool, when string) {
+			t.Helper()
+			if s.Reachable("n2") != want {
+				t.Errorf("%s: reachable is %v", when, !want)
+			}
+		}
+		if !s.Reachable("n1") || s.Reachable("n9") {
+			t.Error("this node is, a stranger is not")
+		}
+		is(true, "before any gossip")
+		s.Observe("n2", errCut)
+		is(true, "one failure")
+		s.Observe("n2", nil)
+		s.Observe("n2", errCut)
+		is(true, "not in a row")
+		s.Observe("n2", fmt.Errorf("wrapped: %w", t.Context().Err()))
+		is(false, "two failures")
+		time.Sleep(restAfterFailures)
+		is(true, "after a rest")
+		s.Observe("n2", errCut)
+		is(false, "failed again")
+		s.Observe("n2", nil)
+		is(true, "an answer")
+		time.Sleep(2 * trustAnswer)
+		e.Down("n2")
+		is(false, "down")
+		s.Observe("n2", nil)
+		is(true, "down, but it has answered")
+		s.Observe("n2", errCut)
+		is(false, "down, and the last request failed")
+		s.Observe("n2", nil)
+		time.Sleep(trustAnswer)
+		is(false, "down, and the answer is old")
+		s.Observe("n2", errCut)
+		s.Observe("n2", errCut)
+		e.Up("n2")
+		is(true, "up forgets failures")
+		if !s.Reachable("n3") {
+			t.Error("n3 has nothing to do with it")
+		}
+	})
+}
+
+// A member that does not answer delays a change by a second at most, and Close waits for nobody.
+func TestSilentMember(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub()
+		o := h.options("n1", file(3), &disk{}, &logs{})
+		o.Exchange = silent
+		s, err := Open(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		if _, err := s.PutKeyspace(t.Context(), keyspace("carts")); err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(start); d != exchangeTimeout {
+			t.Errorf("waited %v", d)
+		}
+		start = time.Now()
+		if err := errors.Join(s.Close(), s.Close()); err != nil || time.Since(start) != 0 {
+			t.Errorf("Close: %v after %v", err, time.Since(start))
+		}
+	})
+}

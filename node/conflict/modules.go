@@ -1,0 +1,153 @@
+package conflict
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"dynamo/resolver"
+)
+
+// refetchAfter is how long a module that could not be had is left alone.
+const refetchAfter = time.Second
+
+// modules holds the compiled modules of this node by hash. Compilation belongs to the registry, not to
+// the request that needs it first: the request waits no longer than its own deadline, the compilation
+// goes on for the next one.
+type modules struct {
+	o    Options
+	ctx  context.Context
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+	// mu guards byID. Invariant: an entry's fields are written before done is closed and never after.
+	mu struct {
+		sync.Mutex
+		byID   map[[32]byte]*loaded
+		closed bool
+	}
+}
+
+type loaded struct {
+	done   chan struct{}
+	module *resolver.Module
+	err    error
+	retry  time.Time
+}
+
+func newModules(o Options) *modules {
+	m := &modules{o: o}
+	m.ctx, m.stop = context.WithCancel(context.Background())
+	m.mu.byID = make(map[[32]byte]*loaded)
+	return m
+}
+
+var errClosed = errors.New("conflict: closed")
+
+// get returns a compiled module, fetching and compiling it if need be.
+func (m *modules) get(ctx context.Context, sha [32]byte) (*resolver.Module, error) {
+	l, err := m.start(sha)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-l.done:
+		return l.module, l.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("module %s is still being compiled: %w", hex.EncodeToString(sha[:8]), ctx.Err())
+	}
+}
+
+func (m *modules) start(sha [32]byte) (*loaded, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.mu.closed {
+		return nil, errClosed
+	}
+	if l, ok := m.mu.byID[sha]; ok && !m.stale(l) {
+		return l, nil
+	}
+	l := &loaded{done: make(chan struct{})}
+	m.mu.byID[sha] = l
+	m.wg.Go(func() {
+		defer close(l.done)
+		l.module, l.err = m.load(sha)
+		l.retry = m.o.Now().Add(refetchAfter)
+	})
+	return l, nil
+}
+
+// stale reports whether l failed for want of the bytes, long enough ago to try again. A module that
+// does not compile stays failed.
+func (m *modules) stale(l *loaded) bool {
+	select {
+	case <-l.done:
+	default:
+		return false
+	}
+	if l.err == nil {
+		return false
+	}
+	_, broken := errors.AsType[*resolver.Error](l.err)
+	return !broken && m.o.Now().After(l.retry)
+}
+
+func (m *modules) load(sha [32]byte) (*resolver.Module, error) {
+	b, err := m.o.Fetch(m.ctx, sha)
+	if err != nil {
+		return nil, fmt.Errorf("fetch module %s: %w", hex.EncodeToString(sha[:8]), err)
+	}
+	return m.o.Runtime.Compile(m.ctx, b)
+}
+
+// ready reports whether the module is compiled.
+func (m *modules) ready(sha [32]byte) bool {
+	m.mu.Lock()
+	l, ok := m.mu.byID[sha]
+	m.mu.Unlock()
+	if !ok {
+		return false
+	}
+	select {
+	case <-l.done:
+		return l.err == nil
+	default:
+		return false
+	}
+}
+
+func (m *modules) close(ctx context.Context) error {
+	m.mu.Lock()
+	m.mu.closed = true
+	m.mu.Unlock()
+	m.stop()
+	m.wg.Wait()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var errs []error
+	for _, l := range m.mu.byID {
+		if l.module != nil {
+			errs = append(errs, l.module.Close(ctx))
+		}
+	}
+	clear(m.mu.byID)
+	return errors.Join(errs...)
+}
+
+// Load compiles a module ahead of its first use and reports whether it can be used. It is what an
+// upload and a boot call.
+func (s *Settler) Load(ctx context.Context, sha [32]byte) (*resolver.Module, error) {
+	return s.modules.get(ctx, sha)
+}
+
+// Preload starts compiling without waiting.
+func (s *Settler) Preload(sha [32]byte) {
+	if _, err := s.modules.start(sha); err != nil {
+		s.o.Logger.Debug("module not preloaded", "err", err)
+	}
+}
+
+// Loaded reports whether the module is compiled on this node.
+func (s *Settler) Loaded(sha [32]byte) bool { return s.modules.ready(sha) }

@@ -1,0 +1,141 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"dynamo/node/causal"
+	"dynamo/node/peer"
+)
+
+var errNoPrimary = errors.New("coordinator: no primary of the key can be reached")
+
+// forward hands a write to the first primary that answers. The ones that gossip holds for dead come
+// last: it may be wrong. A primary that keeps silent is given up after hedgeAfter for the next one; the
+// write may then be minted twice, as two siblings of the same bytes and time, which reads show as one.
+func (c *Coordinator) forward(ctx context.Context, p plan, req WriteRequest) (outcome, error) {
+	m := &peer.Write{
+		Target: p.target, Token: req.Token, Value: req.Value, R: p.r, W: p.w, Sloppy: p.sloppy,
+		IfMatch: req.IfMatch, IfNoneMatch: req.IfNoneMatch, RequestID: req.RequestID,
+	}
+	order := c.byReach(p.primaries())
+	if c.s.Members.Reachable(order[0]) {
+		// Those that are down would only cost time; with all of them down this node stands in at once.
+		order = order[:c.reachable(order)]
+	}
+	replies := make(chan reply, len(order))
+	slow := time.NewTimer(hedgeAfter)
+	defer slow.Stop()
+	next, open := 0, 0
+	ask := func() {
+		if next == len(order) {
+			return
+		}
+		t := target{node: order[next]}
+		next++
+		open++
+		c.callInto(ctx, t, m, replies)
+	}
+	for ask(); open > 0; {
+		select {
+		case a := <-replies:
+			open--
+			if a.err == nil {
+				return written(a.message)
+			}
+			if pe, ok := errors.AsType[*peer.Error](a.err); ok && pe.Code != string(CodeNotReady) && pe.Code != string(CodeOverloaded) {
+				return outcome{}, pe
+			}
+			ask()
+		case <-slow.C:
+			ask()
+			slow.Reset(hedgeAfter)
+		case <-ctx.Done():
+			return outcome{}, ctx.Err()
+		}
+	}
+	return outcome{}, errNoPrimary
+}
+
+func (c *Coordinator) callInto(ctx context.Context, t target, m peer.Message, out chan<- reply) {
+	started := c.spawn(func() {
+		m, err := c.s.Transport.Call(ctx, t.node, m)
+		if ctx.Err() == nil {
+			c.observe(t.node, err)
+		}
+		out <- reply{t, m, err}
+	})
+	if !started {
+		out <- reply{t, nil, context.Canceled}
+	}
+}
+
+// byReach puts the nodes that seem reachable first, otherwise in order.
+func (c *Coordinator) byReach(ids []string) []string {
+	out := make([]string, 0, len(ids))
+	for _, want := range []bool{true, false} {
+		for _, id := range ids {
+			if c.s.Members.Reachable(id) == want {
+				out = append(out, id)
+			}
+		}
+	}
+	return out
+}
+
+func (c *Coordinator) reachable(ids []string) int {
+	n := 0
+	for _, id := range ids {
+		if c.s.Members.Reachable(id) {
+			n++
+		}
+	}
+	return n
+}
+
+func written(m peer.Message) (outcome, error) {
+	w, ok := m.(*peer.WriteReply)
+	if !ok {
+		return outcome{}, errors.New("coordinator: a write was answered by another kind of message")
+	}
+	o, err := causal.DecodeObject(w.Object)
+	if err != nil {
+		return outcome{}, err
+	}
+	return outcome{object: o, token: w.Token}, nil
+}
+
+// HandleWrite coordinates a write that another node forwarded. It is never forwarded again: if this
+// node is no primary in its own view, the views differ, and it coordinates all the same with a hint.
+func (c *Coordinator) HandleWrite(ctx context.Context, m *peer.Write) (peer.Message, error) {
+	// The value was checked by the node that the client talks to.
+	p, err := c.plan(m.Keyspace, m.Key, Options{R: Quorum(m.R), W: Quorum(m.W), PrimariesOnly: !m.Sloppy})
+	if err != nil {
+		return nil, asPeerError(err)
+	}
+	if p.target.KeyspaceID != m.KeyspaceID {
+		return nil, &peer.Error{Code: string(CodeNotReady), Detail: "the nodes know different generations of the keyspace", Retryable: true}
+	}
+	hintFor := ""
+	if primaries := p.primaries(); !slices.Contains(primaries, c.s.Self) {
+		hintFor = primaries[0]
+	}
+	w, err := c.coordinate(ctx, p, WriteRequest{
+		Keyspace: m.Keyspace, Key: m.Key, Token: m.Token, Value: m.Value, IfMatch: m.IfMatch, IfNoneMatch: m.IfNoneMatch,
+		Options: Options{RequestID: m.RequestID},
+	}, hintFor)
+	if err != nil {
+		return nil, asPeerError(asError(err))
+	}
+	return &peer.WriteReply{Object: causal.AppendObject(nil, w.object), Token: w.token}, nil
+}
+
+func asPeerError(err error) error {
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
+		return err
+	}
+	return &peer.Error{Code: string(e.Code), Detail: e.Detail, Retryable: e.Retryable, MaybeStored: e.MaybeStored}
+}

@@ -1,0 +1,332 @@
+package coordinator
+
+import (
+	"fmt"
+	"time"
+
+	"dynamo/node/causal"
+)
+
+// Code is a stable error code of the HTTP API.
+type Code string
+
+// The codes that a coordinator answers with.
+const (
+	CodeBadRequest         Code = "bad_request"
+	CodeBadContext         Code = "bad_context"
+	CodeBadKey             Code = "bad_key"
+	CodeUnauthorized       Code = "unauthorized"
+	CodeForbidden          Code = "forbidden"
+	CodeNotFound           Code = "not_found"
+	CodeKeyspaceUnknown    Code = "keyspace_unknown"
+	CodeMethodNotAllowed   Code = "method_not_allowed"
+	CodeConflict           Code = "conflict"
+	CodeTooManySiblings    Code = "too_many_siblings"
+	CodePreconditionFailed Code = "precondition_failed"
+	CodeTooLarge           Code = "too_large"
+	CodeUnsupportedMedia   Code = "unsupported_media_type"
+	CodeResolverInvalid    Code = "resolver_invalid"
+	CodeResolverUnlawful   Code = "resolver_unlawful"
+	CodeOverloaded         Code = "overloaded"
+	CodeQuorumUnmet        Code = "quorum_unmet"
+	CodeNotReady           Code = "not_ready"
+	CodeDiskFull           Code = "disk_full"
+	CodeInternal           Code = "internal"
+)
+
+// Error is a refused or failed request, fit to be shown to the client.
+type Error struct {
+	Code   Code
+	Detail string
+	// Retryable says that the same request may succeed later.
+	Retryable bool
+	// MaybeStored says that the write may have reached some replicas all the same.
+	MaybeStored bool
+	// Err is the cause, for the log.
+	Err error
+}
+
+// Error implements error.
+func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.Code, e.Detail) }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Quorum is a client's R or W: a number of replicas, or one of the words below. The zero value takes
+// the keyspace's default.
+type Quorum int
+
+// Quorums by word; numbers of replicas are positive.
+const (
+	QuorumDefault  Quorum = 0
+	QuorumMajority Quorum = -1
+	QuorumAll      Quorum = -2
+)
+
+// Options apply to every request.
+type Options struct {
+	// R and W override the keyspace's for this request.
+	R, W Quorum
+	// PrimariesOnly is sloppy=false: fallbacks do not count.
+	PrimariesOnly bool
+	// RequestID goes into the log lines of every node that takes part.
+	RequestID string
+}
+
+// ReadRequest asks for one key. The context given to Get carries the deadline.
+type ReadRequest struct {
+	Keyspace string
+	Key      []byte
+	Options
+	// Raw shows the siblings even where a resolver is active (resolve=false).
+	Raw bool
+}
+
+// WriteRequest puts or deletes one key.
+type WriteRequest struct {
+	Keyspace string
+	Key      []byte
+	Options
+	// Token is X-Dynamo-Context as the client sent it; empty = a blind write.
+	Token string
+	// Value.Deleted makes it a delete. TimeMs is set by the coordinator.
+	Value causal.Value
+	// IfMatch (an ETag, quotes included) and IfNoneMatch ("*") guard the write after a quorum read.
+	IfMatch     string
+	IfNoneMatch bool
+	// ReturnValue fills the answer with what a read would give (return=value). Without it only Token
+	// and ETag are set.
+	ReturnValue bool
+}
+
+// Answer is what stands for a key after a read or a write.
+type Answer struct {
+	// Token is the causal context, sealed for the client. Empty only for a key that was never written.
+	Token string
+	ETag  string
+	// Value is the one value to show, nil if there is none (deleted, absent) or if Siblings are to be
+	// shown instead.
+	Value *causal.Value
+	// Siblings are the versions to show to the client as a conflict (300): at least two.
+	Siblings []causal.Value
+	// Count is how many siblings stand behind the answer, tombstones included only where they show.
+	Count int
+	// Merged names the resolver that made Value out of Count siblings in this answer.
+	Merged string
+	// ResolverError is the reason code if a resolver should have merged Siblings and did not.
+	ResolverError string
+}
+
+// Found reports whether there is something to show.
+func (a Answer) Found() bool { return a.Value != nil || len(a.Siblings) > 0 }
+
+// KeyspaceInfo is a keyspace as the API shows it.
+type KeyspaceInfo struct {
+	Name          string `json:"name"`
+	N             int    `json:"n"`
+	R             int    `json:"r"`
+	W             int    `json:"w"`
+	Conflict      string `json:"conflict"`
+	Durability    string `json:"durability"`
+	MaxValueBytes int    `json:"max_value_bytes"`
+	Ancestors     bool   `json:"ancestors"`
+	Generation    uint64 `json:"generation"`
+	Resolver      string `json:"resolver_sha256,omitempty"`
+}
+
+// KeyspaceChange creates or updates a keyspace; nil fields keep what is there, or take the default.
+type KeyspaceChange struct {
+	N             *int    `json:"n"`
+	R             *int    `json:"r"`
+	W             *int    `json:"w"`
+	Conflict      *string `json:"conflict"`
+	Durability    *string `json:"durability"`
+	MaxValueBytes *int    `json:"max_value_bytes"`
+	Ancestors     *bool   `json:"ancestors"`
+}
+
+// ResolverUpload answers an upload.
+type ResolverUpload struct {
+	SHA256  string        `json:"sha256"`
+	Version int           `json:"version"`
+	ABI     string        `json:"abi"`
+	Size    int           `json:"size"`
+	Check   ResolverCheck `json:"check"`
+}
+
+// ResolverCheck says how the laws were tested; Outcome is lawful, unlawful, inconclusive or untested.
+type ResolverCheck struct {
+	Outcome string `json:"outcome"`
+	Detail  string `json:"detail,omitempty"`
+}
+
+// ResolverVersion is one uploaded module of a keyspace.
+type ResolverVersion struct {
+	Version int       `json:"version"`
+	Epoch   uint64    `json:"epoch"`
+	SHA256  string    `json:"sha256"`
+	Size    int       `json:"size"`
+	ABI     string    `json:"abi"`
+	Builtin string    `json:"builtin,omitempty"`
+	Time    time.Time `json:"time"`
+	Active  bool      `json:"active"`
+}
+
+// ResolverStatus is the active resolver of a keyspace as seen by this node.
+type ResolverStatus struct {
+	Active   *ResolverVersion  `json:"active"`
+	History  []ResolverVersion `json:"history"`
+	Calls    uint64            `json:"calls"`
+	Failures uint64            `json:"failures"`
+	Errors   map[string]uint64 `json:"errors,omitempty"`
+	// Micros are the latencies of merges on this node.
+	Micros ResolverLatency `json:"latency_micros"`
+	// Paths counts settlements by the path that asked (read, collapse, try).
+	Paths map[string]uint64 `json:"paths,omitempty"`
+	// Loaded says whether this node has the active module compiled.
+	Loaded bool `json:"loaded"`
+}
+
+// ResolverLatency are microseconds.
+type ResolverLatency struct {
+	Mean float64 `json:"mean"`
+	Max  float64 `json:"max"`
+}
+
+// TrySibling is one input of a trial merge.
+type TrySibling struct {
+	Value       []byte `json:"value_base64"`
+	ContentType string `json:"content_type"`
+	TimeMs      uint64 `json:"time_ms"`
+	Deleted     bool   `json:"deleted"`
+}
+
+// TryRequest is a trial merge; it stores nothing.
+type TryRequest struct {
+	Key      string       `json:"key"`
+	Siblings []TrySibling `json:"siblings"`
+}
+
+// TryResult is what the merge gave.
+type TryResult struct {
+	Status      string  `json:"status"`
+	Value       []byte  `json:"value_base64,omitempty"`
+	ContentType string  `json:"content_type,omitempty"`
+	Error       string  `json:"error,omitempty"`
+	Detail      string  `json:"detail,omitempty"`
+	Fuel        uint64  `json:"fuel"`
+	Micros      float64 `json:"micros"`
+}
+
+// MemberInfo is one member as the API shows it.
+type MemberInfo struct {
+	ID         string `json:"id"`
+	Zone       string `json:"zone"`
+	Weight     int    `json:"weight"`
+	HTTP       string `json:"http"`
+	Peer       string `json:"peer"`
+	Gossip     string `json:"gossip"`
+	Status     string `json:"status"`
+	Reachable  bool   `json:"reachable"`
+	Partitions int    `json:"partitions"`
+	Replicas   int    `json:"replicas"`
+}
+
+// ClusterInfo is the answer of GET /v1/cluster.
+type ClusterInfo struct {
+	Name       string       `json:"name"`
+	Partitions int          `json:"partitions"`
+	Node       string       `json:"node"`
+	Version    uint64       `json:"version"`
+	Digest     string       `json:"digest"`
+	Members    []MemberInfo `json:"members"`
+}
+
+// RingInfo lists the primaries of every partition for the default N.
+type RingInfo struct {
+	Partitions int        `json:"partitions"`
+	N          int        `json:"n"`
+	Primaries  [][]string `json:"primaries"`
+}
+
+// Location says where one key lives.
+type Location struct {
+	Hash           string   `json:"hash"`
+	Partition      uint32   `json:"partition"`
+	PreferenceList []string `json:"preference_list"`
+	N              int      `json:"n"`
+}
+
+// Explanation is the answer of GET /v1/explain: what every primary, and every fallback with a hint,
+// really holds.
+type Explanation struct {
+	Keyspace       string           `json:"keyspace"`
+	Key            string           `json:"key"`
+	Hash           string           `json:"hash"`
+	Partition      uint32           `json:"partition"`
+	PreferenceList []string         `json:"preference_list"`
+	Replicas       []ExplainReplica `json:"replicas"`
+	Result         ExplainResult    `json:"result"`
+}
+
+// ExplainReplica is one copy.
+type ExplainReplica struct {
+	Node      string            `json:"node"`
+	Role      string            `json:"role"`
+	Reachable bool              `json:"reachable"`
+	HintFor   string            `json:"hint_for,omitempty"`
+	Error     string            `json:"error,omitempty"`
+	Context   map[string]uint64 `json:"context"`
+	Versions  []ExplainVersion  `json:"versions"`
+}
+
+// ExplainVersion is one sibling of a copy.
+type ExplainVersion struct {
+	Dots        []string  `json:"dots"`
+	Live        []string  `json:"live"`
+	Time        time.Time `json:"time"`
+	Deleted     bool      `json:"deleted"`
+	Size        int       `json:"size"`
+	SHA256      string    `json:"sha256"`
+	ContentType string    `json:"content_type"`
+	Resolver    string    `json:"resolver,omitempty"`
+}
+
+// ExplainResult is what a read of all reachable copies would answer.
+type ExplainResult struct {
+	// Status is the HTTP status of a GET.
+	Status   int           `json:"status"`
+	Siblings int           `json:"siblings"`
+	Merge    *ExplainMerge `json:"merge,omitempty"`
+}
+
+// ExplainMerge is how the siblings merge.
+type ExplainMerge struct {
+	Resolver string  `json:"resolver"`
+	Outcome  string  `json:"outcome"`
+	Fuel     uint64  `json:"fuel"`
+	Micros   float64 `json:"micros"`
+}
+
+// ListRequest pages through the keys of a keyspace in byte order.
+type ListRequest struct {
+	Keyspace string
+	Prefix   []byte
+	After    []byte
+	Limit    int
+	Values   bool
+	Options
+}
+
+// ListEntry is one live key.
+type ListEntry struct {
+	Key []byte
+	// Answer is what a GET gives; only with ListRequest.Values.
+	Answer *Answer
+}
+
+// ListPage is one page; Next is the key to go on after, nil at the end.
+type ListPage struct {
+	Entries []ListEntry
+	Next    []byte
+}

@@ -1,0 +1,62 @@
+package node
+
+import (
+	"context"
+	"fmt"
+
+	"dynamo/node/cluster"
+	"dynamo/node/coordinator"
+	"dynamo/node/ring"
+	"dynamo/node/store"
+	"dynamo/resolver"
+	"dynamo/resolver/laws"
+)
+
+// liveSamples bounds how many values of the keyspace a law check takes from this node's disk.
+const liveSamples = 64
+
+// checkLaws tests a resolver on the samples that it carries and on values of the keyspace.
+func (n *Node) checkLaws(ctx context.Context, ks cluster.Keyspace, m *resolver.Module, module []byte) coordinator.ResolverCheck {
+	samples, err := laws.Samples(module)
+	if err != nil {
+		return coordinator.ResolverCheck{Outcome: string(laws.Inconclusive), Detail: err.Error()}
+	}
+	samples = append(samples, n.liveValues(ks)...)
+	merge := func(ctx context.Context, in []resolver.Sibling) (resolver.Response, error) {
+		resp, _, err := m.Merge(ctx, resolver.Request{Keyspace: ks.Name, Key: []byte("law-check"), Siblings: in}, ks.MaxValueBytes)
+		return resp, err
+	}
+	r := laws.Check(ctx, merge, samples, laws.Options{})
+	out := coordinator.ResolverCheck{Outcome: string(r.Outcome)}
+	switch r.Outcome {
+	case laws.Unlawful:
+		out.Detail = r.Violation.String()
+	case laws.Untested:
+		out.Detail = "neither the module nor the keyspace holds two different values to test with"
+	default:
+		out.Detail = fmt.Sprintf("%d equations held on %d samples, %d could not be tested", r.Tested, len(samples), r.Failed)
+	}
+	return out
+}
+
+// liveValues returns some values of a keyspace that this node holds.
+func (n *Node) liveValues(ks cluster.Keyspace) [][]byte {
+	var out [][]byte
+	for p := range n.state.View().Ring.Q() {
+		err := n.store.Scan(ring.Partition(p), ks.ID(), nil, nil, func(_ []byte, r store.Record) bool {
+			for _, v := range r.Object.Versions {
+				if !v.Deleted {
+					out = append(out, v.Bytes)
+				}
+			}
+			return len(out) < liveSamples
+		})
+		if err != nil {
+			n.log.Warn("values for the law check cannot be read", "keyspace", ks.Name, "err", err)
+		}
+		if len(out) >= liveSamples {
+			return out[:liveSamples]
+		}
+	}
+	return out
+}

@@ -1,0 +1,124 @@
+package node
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// newRegistry returns the node's metrics; each registry is the node's own, so that several nodes can
+// live in one process.
+func newRegistry(n *Node) *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collector{n})
+	return r
+}
+
+// collector reads the parts' own counters at each scrape.
+type collector struct{ n *Node }
+
+// Describe implements prometheus.Collector: the metrics are what Collect sends.
+func (c collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	m := sink(ch)
+	c.store(m)
+	c.peers(m)
+	c.repair(m)
+	c.resolvers(m)
+	c.members(m)
+}
+
+type sink chan<- prometheus.Metric
+
+func (s sink) counter(name, help string, v uint64, labels ...string) {
+	s.send(prometheus.CounterValue, name, help, float64(v), labels)
+}
+
+func (s sink) gauge(name, help string, v float64, labels ...string) {
+	s.send(prometheus.GaugeValue, name, help, v, labels)
+}
+
+// send takes labels as name, value, name, value.
+func (s sink) send(t prometheus.ValueType, name, help string, v float64, labels []string) {
+	l := prometheus.Labels{}
+	for i := 0; i+1 < len(labels); i += 2 {
+		l[labels[i]] = labels[i+1]
+	}
+	s <- prometheus.MustNewConstMetric(prometheus.NewDesc("dynamo_"+name, help, nil, l), t, v)
+}
+
+func (c collector) store(m sink) {
+	st := c.n.store.Stats()
+	m.gauge("store_keys", "Estimate of the keys this node holds, tombstones included.", float64(st.Keys))
+	m.gauge("store_disk_bytes", "What the database takes on the disk.", float64(st.DiskBytes))
+	m.counter("store_reads_total", "Records read.", st.Reads)
+	m.counter("store_updates_total", "Records changed.", st.Updates)
+	m.counter("store_unchanged_total", "Updates that changed nothing.", st.Unchanged)
+	m.counter("store_syncs_total", "Waits for the log to be on the disk; many share one fsync.", st.Syncs)
+	m.counter("store_corrupt_total", "Reads of corrupt records or files.", st.Corrupt)
+	m.counter("store_background_errors_total", "Flushes and compactions that failed.", st.BackgroundErrors)
+	m.counter("store_disk_slow_total", "Disk operations of over 5 s.", st.DiskSlow)
+	m.counter("store_write_stalls_total", "Times that writes had to wait for the database.", st.WriteStalls)
+}
+
+func (c collector) peers(m sink) {
+	st := c.n.transport.Stats()
+	m.counter("peer_calls_total", "Calls of this node to others.", st.Calls)
+	m.counter("peer_call_failures_total", "Calls of this node that failed.", st.Failures)
+	m.counter("peer_requests_total", "Requests of other nodes.", st.Requests)
+	m.counter("peer_overloaded_total", "Requests of other nodes that were turned away.", st.Overloaded)
+	m.counter("peer_bytes_total", "Bytes of frames.", st.BytesIn, "direction", "in")
+	m.counter("peer_bytes_total", "Bytes of frames.", st.BytesOut, "direction", "out")
+	m.gauge("peer_connections", "Connections open.", float64(st.ConnectionsIn), "direction", "in")
+	m.gauge("peer_connections", "Connections open.", float64(st.ConnectionsOut), "direction", "out")
+	m.counter("peer_refused_total", "Handshakes that ended in a refusal.", st.Refused)
+}
+
+func (c collector) repair(m sink) {
+	st := c.n.repairer.Stats()
+	m.counter("read_repairs_total", "Replicas that were behind and were sent the joined object of a read.", st.Repaired, "outcome", "done")
+	m.counter("read_repairs_total", "Replicas that were behind and were sent the joined object of a read.", st.RepairFailed, "outcome", "failed")
+	m.counter("read_repairs_total", "Replicas that were behind and were sent the joined object of a read.", st.Dropped, "outcome", "dropped")
+	m.counter("hints_delivered_total", "Hints handed back to their primary.", st.Delivered, "outcome", "done")
+	m.counter("hints_delivered_total", "Hints handed back to their primary.", st.DeliveryFailed, "outcome", "failed")
+	m.gauge("worker_busy", "Whether a background worker has work in hand.", float64(st.Handoff), "worker", "handoff")
+	m.gauge("worker_busy", "Whether a background worker has work in hand.", float64(st.ReadRepair), "worker", "read_repair")
+	for node, h := range c.n.store.HintStats() {
+		m.gauge("hints", "Hints kept for a primary that is away.", float64(h.Count), "for", node)
+		m.gauge("hint_bytes", "Bytes of the hints kept for a primary that is away.", float64(h.Bytes), "for", node)
+	}
+}
+
+func (c collector) resolvers(m sink) {
+	t := c.n.settler.Totals()
+	for path, v := range t.Paths {
+		m.counter("settle_total", "Times that siblings were settled, by the path that asked.", v, "path", path)
+	}
+	m.counter("merge_calls_total", "Calls of resolver modules.", t.Calls)
+	m.counter("merge_failures_total", "Calls of resolver modules that failed.", t.Failures)
+	for code, v := range t.FailuresByErrCode {
+		m.counter("merge_failures_by_code_total", "Calls of resolver modules that failed, by reason.", v, "code", code)
+	}
+	m.gauge("merge_seconds_total", "Time spent in resolver modules.", t.MergeTime.Seconds())
+	m.counter("collapses_total", "Objects whose siblings were collapsed.", t.Collapsed)
+	m.gauge("view_cache_bytes", "Memory of memoised merges.", float64(t.ViewBytes))
+}
+
+func (c collector) members(m sink) {
+	v := c.n.state.View()
+	for _, mem := range v.Members {
+		up := 0.0
+		if mem.ID == c.n.o.ID || c.n.state.Reachable(mem.ID) {
+			up = 1
+		}
+		m.gauge("member_reachable", "Whether a member can be reached from this node.", up, "member", mem.ID)
+		m.gauge("member_partitions", "Partitions whose token a member holds.", float64(v.Ring.Tokens(mem.ID)), "member", mem.ID)
+	}
+	m.gauge("metadata_version", "Version of the cluster metadata.", float64(v.Version))
+	ready := 0.0
+	if c.n.isReady() {
+		ready = 1
+	}
+	m.gauge("ready", "Whether this node can coordinate.", ready)
+}

@@ -1,0 +1,100 @@
+// Package node wires one node of a cluster together: disk, metadata, peers, resolvers, coordinator,
+// background repair and the HTTP door. It is the only place where the parts meet.
+package node
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"time"
+
+	"dynamo/node/cluster"
+	"dynamo/node/config"
+	"dynamo/node/coordinator"
+	"dynamo/node/peer"
+	"dynamo/node/store"
+)
+
+// Options describe one node. Cluster, ID and Logger are required.
+type Options struct {
+	Cluster *config.Cluster
+	// ID is this node's id in the cluster file.
+	ID     string
+	Logger *slog.Logger
+	// FaultInjection opens PUT /v1/debug/cut, which cuts this node off from others. For tests.
+	FaultInjection bool
+	// Fatal is told once of a failure after which the node must not go on (a disk that does not sync, an
+	// identity that another process uses). The caller closes the node and ends the process.
+	Fatal func(error)
+	// Builtins are the ready-made resolver modules by name.
+	Builtins func(name string) ([]byte, bool)
+	Seams
+}
+
+// Seams are how the world reaches a node. Zero fields take the real thing; tests and simulations put
+// their own in.
+type Seams struct {
+	// Now is this node's wall clock. It stamps values and tokens; deadlines run on the runtime's timers.
+	Now func() time.Time
+	// Rand yields identities, nonces and request ids.
+	Rand io.Reader
+	// FS holds the data directory.
+	FS store.FS
+	// ModuleCache is the directory of compiled resolver modules; default: in the data directory.
+	ModuleCache string
+	// Listen opens the HTTP listener; if it returns none, the node has no HTTP door.
+	Listen func(address string) (net.Listener, error)
+	// Transport connects this node to its peers.
+	Transport func(peer.Options) (Transport, error)
+	// Gossip tells who is reachable.
+	Gossip func(cluster.MemberlistOptions) cluster.Gossip
+}
+
+// Transport is the node's side of the peer network.
+type Transport interface {
+	coordinator.Transport
+	Stats() peer.Stats
+	Close() error
+}
+
+// blocker is what takes part in fault injection.
+type blocker interface{ Block(nodes []string) }
+
+func (o Options) withDefaults() (Options, error) {
+	if o.Cluster == nil || o.Logger == nil {
+		return o, errors.New("node: Cluster and Logger are required")
+	}
+	if _, ok := o.Cluster.Node(o.ID); !ok {
+		return o, fmt.Errorf("node: the cluster file has no node %q", o.ID)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Reader
+	}
+	if o.ModuleCache == "" {
+		self, _ := o.Cluster.Node(o.ID)
+		o.ModuleCache = filepath.Join(self.Data, "modules")
+	}
+	if o.Listen == nil {
+		o.Listen = func(address string) (net.Listener, error) { return net.Listen("tcp", address) }
+	}
+	if o.Transport == nil {
+		o.Transport = func(p peer.Options) (Transport, error) { return peer.Listen(p) }
+	}
+	if o.Gossip == nil {
+		o.Gossip = func(m cluster.MemberlistOptions) cluster.Gossip { return cluster.NewMemberlist(m) }
+	}
+	if o.Fatal == nil {
+		o.Fatal = func(err error) { o.Logger.Error("node must stop", "err", err) }
+	}
+	if o.Builtins == nil {
+		o.Builtins = func(string) ([]byte, bool) { return nil, false }
+	}
+	return o, nil
+}

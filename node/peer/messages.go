@@ -1,0 +1,550 @@
+package peer
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strings"
+
+	"dynamo/node/causal"
+)
+
+// Kind is the byte on the wire that names a message. Numbers are never used again.
+type Kind uint8
+
+// The kinds of messages.
+const (
+	KindPing Kind = iota + 1
+	KindAck
+	KindFailure
+	KindRead
+	KindReadReply
+	KindApply
+	KindWrite
+	KindWriteReply
+	KindInspect
+	KindInspectReply
+	KindList
+	KindListReply
+	KindMetaSync
+	KindMetaSyncReply
+	KindModuleGet
+	KindModuleReply
+	KindModulePut
+)
+
+// String returns the name of the message.
+func (k Kind) String() string {
+	names := [...]string{
+		KindPing: "ping", KindAck: "ack", KindFailure: "failure",
+		KindRead: "read", KindReadReply: "read-reply", KindApply: "apply",
+		KindWrite: "write", KindWriteReply: "write-reply",
+		KindInspect: "inspect", KindInspectReply: "inspect-reply",
+		KindList: "list", KindListReply: "list-reply",
+		KindMetaSync: "meta-sync", KindMetaSyncReply: "meta-sync-reply",
+		KindModuleGet: "module-get", KindModuleReply: "module-reply", KindModulePut: "module-put",
+	}
+	if k == 0 || int(k) >= len(names) {
+		return fmt.Sprintf("kind-%d", uint8(k))
+	}
+	return names[k]
+}
+
+// Reply returns the kind that answers a request of kind k, 0 if k is no request. Any request may be
+// answered by KindFailure instead.
+func (k Kind) Reply() Kind {
+	switch k {
+	case KindPing, KindApply, KindModulePut:
+		return KindAck
+	case KindRead:
+		return KindReadReply
+	case KindWrite:
+		return KindWriteReply
+	case KindInspect:
+		return KindInspectReply
+	case KindList:
+		return KindListReply
+	case KindMetaSync:
+		return KindMetaSyncReply
+	case KindModuleGet:
+		return KindModuleReply
+	}
+	return 0
+}
+
+// bulk says that requests of kind k, or their replies, may be long and nobody waits for them in a
+// hurry: they travel on a connection of their own.
+func (k Kind) bulk() bool {
+	switch k {
+	case KindList, KindMetaSync, KindModuleGet, KindModulePut:
+		return true
+	}
+	return false
+}
+
+// Message is one of the pointers to the structs of this file. A message is not changed once it was
+// given to Call or returned by a Handler; its slices may be shared.
+type Message interface {
+	Kind() Kind
+	// AppendTo appends the payload. Fields beyond their bounds (keys 64 KiB, strings 16 KiB) are
+	// refused by the receiver.
+	AppendTo(dst []byte) []byte
+}
+
+// Decode reads a payload. It is total: any bytes yield a message or an error that wraps
+// ErrMalformed. Byte fields alias b; those of length zero are nil.
+func Decode(kind Kind, b []byte) (Message, error) {
+	d := decoder{b: b}
+	m := d.message(kind)
+	if err := d.end(); err != nil {
+		return nil, fmt.Errorf("%s: %w", kind, err)
+	}
+	return m, nil
+}
+
+func (d *decoder) message(kind Kind) Message {
+	switch kind {
+	case KindPing:
+		return &Ping{}
+	case KindAck:
+		return &Ack{}
+	case KindFailure:
+		return d.failure()
+	case KindRead:
+		return d.read()
+	case KindReadReply:
+		return d.readReply()
+	case KindApply:
+		return d.apply()
+	case KindWrite:
+		return d.write()
+	case KindWriteReply:
+		return d.writeReply()
+	case KindInspect:
+		return &Inspect{Target: d.target()}
+	case KindInspectReply:
+		return d.inspectReply()
+	case KindList:
+		return d.list()
+	case KindListReply:
+		return d.listReply()
+	case KindMetaSync:
+		m := &MetaSync{}
+		copy(m.Digest[:], d.take(32))
+		m.State = d.blob()
+		return m
+	case KindMetaSyncReply:
+		m := &MetaSyncReply{}
+		copy(m.Digest[:], d.take(32))
+		m.State = d.blob()
+		return m
+	case KindModuleGet:
+		m := &ModuleGet{}
+		copy(m.SHA256[:], d.take(32))
+		return m
+	case KindModuleReply:
+		return &ModuleReply{Found: d.flags(1) != 0, Module: d.blob()}
+	case KindModulePut:
+		return &ModulePut{Module: d.blob()}
+	}
+	d.fail("unknown kind")
+	return nil
+}
+
+// Target names a key.
+//
+//	target := bytes keyspace  u64 keyspaceID  bytes key
+//	bytes  := uvarint length, then that many bytes
+type Target struct {
+	Keyspace string
+	// KeyspaceID tells a keyspace from a dropped one of the same name.
+	KeyspaceID uint64
+	Key        []byte
+}
+
+func (t *Target) appendTo(dst []byte) []byte {
+	dst = appendBytes(dst, t.Keyspace)
+	dst = binary.BigEndian.AppendUint64(dst, t.KeyspaceID)
+	return appendBytes(dst, t.Key)
+}
+
+func (d *decoder) target() Target { return Target{d.string(), d.uint64(), d.key()} }
+
+func (d *decoder) uint64() uint64 {
+	if b := d.take(8); d.err == nil {
+		return binary.BigEndian.Uint64(b)
+	}
+	return 0
+}
+
+// Ping asks for a sign of life. The transport answers it itself, without the Handler.
+type Ping struct{}
+
+// Kind implements Message.
+func (*Ping) Kind() Kind { return KindPing }
+
+// AppendTo implements Message; the payload is empty.
+func (*Ping) AppendTo(dst []byte) []byte { return dst }
+
+// Ack says that it was done, durably unless the request said otherwise.
+type Ack struct{}
+
+// Kind implements Message.
+func (*Ack) Kind() Kind { return KindAck }
+
+// AppendTo implements Message; the payload is empty.
+func (*Ack) AppendTo(dst []byte) []byte { return dst }
+
+// Failure answers any request. A caller sees it as *Error.
+//
+//	failure := u8 flags (1 retryable, 2 maybe stored)  bytes code  bytes detail
+type Failure struct {
+	Code, Detail           string
+	Retryable, MaybeStored bool
+}
+
+// Kind implements Message.
+func (*Failure) Kind() Kind { return KindFailure }
+
+// AppendTo implements Message. It cuts what would be too long: a failure must not get lost.
+func (m *Failure) AppendTo(dst []byte) []byte {
+	dst = appendFlags(dst, m.Retryable, m.MaybeStored)
+	dst = appendBytes(dst, clip(m.Code))
+	return appendBytes(dst, clip(m.Detail))
+}
+
+func clip(s string) string {
+	if len(s) <= maxStringBytes {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxStringBytes], "")
+}
+
+func (d *decoder) failure() *Failure {
+	f := d.flags(2)
+	return &Failure{Retryable: f&1 != 0, MaybeStored: f&2 != 0, Code: d.string(), Detail: d.string()}
+}
+
+// Read asks for what a node holds of a key.
+//
+//	read := u8 flags (1 hints, 2 want object)  target  16 bytes known
+type Read struct {
+	Target
+	// Hints joins the hints held for this key as well.
+	Hints bool
+	// WantObject asks for the object if its hash is not Known; otherwise the hash alone is sent.
+	WantObject bool
+	Known      causal.Hash
+}
+
+// Kind implements Message.
+func (*Read) Kind() Kind { return KindRead }
+
+// AppendTo implements Message.
+func (m *Read) AppendTo(dst []byte) []byte {
+	dst = appendFlags(dst, m.Hints, m.WantObject)
+	dst = m.Target.appendTo(dst)
+	return append(dst, m.Known[:]...)
+}
+
+func (d *decoder) read() *Read {
+	f := d.flags(2)
+	m := &Read{Hints: f&1 != 0, WantObject: f&2 != 0, Target: d.target()}
+	copy(m.Known[:], d.take(uint64(len(m.Known))))
+	return m
+}
+
+// ReadReply answers Read: 16 bytes hash, bytes object.
+type ReadReply struct {
+	// Hash is zero if there is nothing.
+	Hash causal.Hash
+	// Object is nil if it is the known one, was not wanted, or is not there.
+	Object []byte
+}
+
+// Kind implements Message.
+func (*ReadReply) Kind() Kind { return KindReadReply }
+
+// AppendTo implements Message.
+func (m *ReadReply) AppendTo(dst []byte) []byte {
+	return appendBytes(append(dst, m.Hash[:]...), m.Object)
+}
+
+func (d *decoder) readReply() *ReadReply {
+	m := &ReadReply{}
+	copy(m.Hash[:], d.take(uint64(len(m.Hash))))
+	m.Object = d.blob()
+	return m
+}
+
+// Apply asks a node to join an object into what it holds. Idempotent.
+//
+//	apply := u8 flags (1 buffered)  target  bytes hintFor  bytes object
+type Apply struct {
+	Target
+	Object []byte
+	// HintFor is the primary that this copy is kept for; empty: the node's own copy.
+	HintFor string
+	// Buffered allows an answer before the copy is durable.
+	Buffered bool
+}
+
+// Kind implements Message.
+func (*Apply) Kind() Kind { return KindApply }
+
+// AppendTo implements Message.
+func (m *Apply) AppendTo(dst []byte) []byte {
+	dst = appendFlags(dst, m.Buffered)
+	dst = m.Target.appendTo(dst)
+	dst = appendBytes(dst, m.HintFor)
+	return appendBytes(dst, m.Object)
+}
+
+func (d *decoder) apply() *Apply {
+	f := d.flags(1)
+	return &Apply{Buffered: f&1 != 0, Target: d.target(), HintFor: d.string(), Object: d.blob()}
+}
+
+// Write forwards a client's put or delete to a node that coordinates it. Not idempotent: done twice,
+// it leaves two siblings.
+//
+//	write := u8 flags (1 sloppy, 2 if-none-match, 4 deleted)  target  bytes token
+//	         uvarint timeMs  bytes contentType  bytes value  varint w  varint r
+//	         bytes ifMatch  bytes requestID
+type Write struct {
+	Target
+	// Token is the client's context as it came, sealed; empty: a blind write.
+	Token string
+	Value causal.Value
+	W, R  int
+	// Sloppy lets fallbacks count.
+	Sloppy bool
+	// IfMatch is an ETag; empty: no condition.
+	IfMatch     string
+	IfNoneMatch bool
+	RequestID   string
+}
+
+// Kind implements Message.
+func (*Write) Kind() Kind { return KindWrite }
+
+// AppendTo implements Message.
+func (m *Write) AppendTo(dst []byte) []byte {
+	dst = appendFlags(dst, m.Sloppy, m.IfNoneMatch, m.Value.Deleted)
+	dst = m.Target.appendTo(dst)
+	dst = appendBytes(dst, m.Token)
+	dst = binary.AppendUvarint(dst, m.Value.TimeMs)
+	dst = appendBytes(dst, m.Value.ContentType)
+	dst = appendBytes(dst, m.Value.Bytes)
+	dst = appendInt(dst, m.W)
+	dst = appendInt(dst, m.R)
+	dst = appendBytes(dst, m.IfMatch)
+	return appendBytes(dst, m.RequestID)
+}
+
+func (d *decoder) write() *Write {
+	f := d.flags(3)
+	return &Write{
+		Sloppy: f&1 != 0, IfNoneMatch: f&2 != 0,
+		Target: d.target(),
+		Token:  string(d.bytes(causal.MaxTokenBytes)),
+		Value: causal.Value{
+			Deleted: f&4 != 0, TimeMs: d.uvarint(), ContentType: d.string(), Bytes: d.blob(),
+		},
+		W: d.int(), R: d.int(), IfMatch: d.string(), RequestID: d.string(),
+	}
+}
+
+// WriteReply answers Write: bytes object, bytes token.
+type WriteReply struct {
+	// Object is what the coordinator holds after the write.
+	Object []byte
+	// Token is the client's new context, sealed.
+	Token string
+}
+
+// Kind implements Message.
+func (*WriteReply) Kind() Kind { return KindWriteReply }
+
+// AppendTo implements Message.
+func (m *WriteReply) AppendTo(dst []byte) []byte {
+	return appendBytes(appendBytes(dst, m.Object), m.Token)
+}
+
+func (d *decoder) writeReply() *WriteReply {
+	return &WriteReply{Object: d.blob(), Token: string(d.bytes(causal.MaxTokenBytes))}
+}
+
+// Inspect asks for all that a node holds of a key, copy by copy: target.
+type Inspect struct{ Target }
+
+// Kind implements Message.
+func (*Inspect) Kind() Kind { return KindInspect }
+
+// AppendTo implements Message.
+func (m *Inspect) AppendTo(dst []byte) []byte { return m.Target.appendTo(dst) }
+
+// InspectReply answers Inspect.
+//
+//	inspectReply := bytes own  uvarint count  count * (bytes for  bytes object)
+type InspectReply struct {
+	// Own is the node's own copy, nil if there is none.
+	Own   []byte
+	Hints []InspectHint
+}
+
+// InspectHint is a hint kept for the node named.
+type InspectHint struct {
+	For    string
+	Object []byte
+}
+
+// Kind implements Message.
+func (*InspectReply) Kind() Kind { return KindInspectReply }
+
+// AppendTo implements Message.
+func (m *InspectReply) AppendTo(dst []byte) []byte {
+	dst = appendBytes(dst, m.Own)
+	dst = binary.AppendUvarint(dst, uint64(len(m.Hints)))
+	for _, h := range m.Hints {
+		dst = appendBytes(appendBytes(dst, h.For), h.Object)
+	}
+	return dst
+}
+
+func (d *decoder) inspectReply() *InspectReply {
+	m := &InspectReply{Own: d.blob()}
+	for range d.count(2) {
+		m.Hints = append(m.Hints, InspectHint{d.string(), d.blob()})
+		if d.err != nil {
+			break
+		}
+	}
+	return m
+}
+
+// List asks for the node's own copies in byte order of the key.
+//
+//	list := u8 flags (1 values)  bytes keyspace  u64 keyspaceID  bytes prefix  bytes after  varint limit
+type List struct {
+	Keyspace   string
+	KeyspaceID uint64
+	Prefix     []byte
+	// After is the key to start behind; nil: at the beginning.
+	After []byte
+	Limit int
+	// Values sends the versions' bytes too.
+	Values bool
+}
+
+// Kind implements Message.
+func (*List) Kind() Kind { return KindList }
+
+// AppendTo implements Message.
+func (m *List) AppendTo(dst []byte) []byte {
+	dst = appendBytes(appendFlags(dst, m.Values), m.Keyspace)
+	dst = binary.BigEndian.AppendUint64(dst, m.KeyspaceID)
+	dst = appendBytes(appendBytes(dst, m.Prefix), m.After)
+	return appendInt(dst, m.Limit)
+}
+
+func (d *decoder) list() *List {
+	return &List{
+		Values: d.flags(1) != 0, Keyspace: d.string(), KeyspaceID: d.uint64(), Prefix: d.key(), After: d.key(), Limit: d.int(),
+	}
+}
+
+// ListReply answers List.
+//
+//	listReply := u8 flags (1 more)  uvarint count  count * (bytes key  bytes object)
+type ListReply struct {
+	Entries []ListEntry
+	// More says that there are keys after the last entry.
+	More bool
+}
+
+// ListEntry is one key and its object.
+type ListEntry struct{ Key, Object []byte }
+
+// Kind implements Message.
+func (*ListReply) Kind() Kind { return KindListReply }
+
+// AppendTo implements Message.
+func (m *ListReply) AppendTo(dst []byte) []byte {
+	dst = appendFlags(dst, m.More)
+	dst = binary.AppendUvarint(dst, uint64(len(m.Entries)))
+	for _, e := range m.Entries {
+		dst = appendBytes(appendBytes(dst, e.Key), e.Object)
+	}
+	return dst
+}
+
+func (d *decoder) listReply() *ListReply {
+	m := &ListReply{More: d.flags(1) != 0}
+	for range d.count(2) {
+		m.Entries = append(m.Entries, ListEntry{d.key(), d.blob()})
+		if d.err != nil {
+			break
+		}
+	}
+	return m
+}
+
+// MetaSync exchanges the cluster's metadata: 32 bytes digest, bytes state. Idempotent.
+type MetaSync struct {
+	Digest [32]byte
+	State  []byte
+}
+
+// Kind implements Message.
+func (*MetaSync) Kind() Kind { return KindMetaSync }
+
+// AppendTo implements Message.
+func (m *MetaSync) AppendTo(dst []byte) []byte {
+	return appendBytes(append(dst, m.Digest[:]...), m.State)
+}
+
+// MetaSyncReply answers MetaSync in the same form.
+type MetaSyncReply struct {
+	Digest [32]byte
+	State  []byte
+}
+
+// Kind implements Message.
+func (*MetaSyncReply) Kind() Kind { return KindMetaSyncReply }
+
+// AppendTo implements Message.
+func (m *MetaSyncReply) AppendTo(dst []byte) []byte {
+	return appendBytes(append(dst, m.Digest[:]...), m.State)
+}
+
+// ModuleGet asks for a resolver module by its hash: 32 bytes.
+type ModuleGet struct{ SHA256 [32]byte }
+
+// Kind implements Message.
+func (*ModuleGet) Kind() Kind { return KindModuleGet }
+
+// AppendTo implements Message.
+func (m *ModuleGet) AppendTo(dst []byte) []byte { return append(dst, m.SHA256[:]...) }
+
+// ModuleReply answers ModuleGet: u8 flags (1 found), bytes module.
+type ModuleReply struct {
+	Found  bool
+	Module []byte
+}
+
+// Kind implements Message.
+func (*ModuleReply) Kind() Kind { return KindModuleReply }
+
+// AppendTo implements Message.
+func (m *ModuleReply) AppendTo(dst []byte) []byte {
+	return appendBytes(appendFlags(dst, m.Found), m.Module)
+}
+
+// ModulePut hands a resolver module over: bytes module. Idempotent.
+type ModulePut struct{ Module []byte }
+
+// Kind implements Message.
+func (*ModulePut) Kind() Kind { return KindModulePut }
+
+// AppendTo implements Message.
+func (m *ModulePut) AppendTo(dst []byte) []byte { return appendBytes(dst, m.Module) }

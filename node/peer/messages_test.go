@@ -1,0 +1,250 @@
+package peer
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"pgregory.net/rapid"
+
+	"dynamo/node/causal"
+)
+
+var allKinds = []Kind{
+	KindPing, KindAck, KindFailure, KindRead, KindReadReply, KindApply, KindWrite, KindWriteReply,
+	KindInspect, KindInspectReply, KindList, KindListReply, KindMetaSync, KindMetaSyncReply,
+	KindModuleGet, KindModuleReply, KindModulePut,
+}
+
+func sampleMessages() []Message {
+	target := Target{Keyspace: "carts", KeyspaceID: 0x0102030405060708, Key: []byte("k\x00/")}
+	hash := causal.Hash{0: 0xaa, 15: 0xbb}
+	digest := [32]byte{0: 0xcc, 31: 0xdd}
+	return []Message{
+		&Ping{},
+		&Ack{},
+		&Failure{Code: "overloaded", Detail: "busy", Retryable: true, MaybeStored: true},
+		&Read{Target: target, Hints: true, WantObject: true, Known: hash},
+		&ReadReply{Hash: hash, Object: []byte{1, 2, 3}},
+		&Apply{Target: target, Object: []byte{9}, HintFor: "n2", Buffered: true},
+		&Write{
+			Target: target, Token: "AbC", Value: causal.Value{Bytes: []byte("v"), ContentType: "text/plain", TimeMs: 300, Deleted: true},
+			W: 2, R: -1, Sloppy: true, IfMatch: `"x"`, IfNoneMatch: true, RequestID: "r1",
+		},
+		&WriteReply{Object: []byte{7, 7}, Token: "tok"},
+		&Inspect{Target: target},
+		&InspectReply{Own: []byte{1}, Hints: []InspectHint{{For: "n3", Object: []byte{2}}, {For: "n4"}}},
+		&List{Keyspace: "ks", KeyspaceID: 5, Prefix: []byte("p"), After: []byte("pa"), Limit: 100, Values: true},
+		&ListReply{Entries: []ListEntry{{Key: []byte("a"), Object: []byte{1}}, {Key: []byte("b")}}, More: true},
+		&MetaSync{Digest: digest, State: []byte{4, 5}},
+		&MetaSyncReply{Digest: digest, State: []byte{6}},
+		&ModuleGet{SHA256: digest},
+		&ModuleReply{Found: true, Module: []byte("\x00asm")},
+		&ModulePut{Module: []byte("\x00asm")},
+	}
+}
+
+func TestGoldenBytes(t *testing.T) {
+	const (
+		target = "05" + "6361727473" + "0102030405060708" + "03" + "6b002f"
+		hash   = "aa0000000000000000000000000000bb"
+		digest = "cc000000000000000000000000000000000000000000000000000000000000dd"
+	)
+	want := map[Kind]string{
+		KindPing:          "",
+		KindAck:           "",
+		KindFailure:       "03" + "0a" + "6f7665726c6f61646564" + "04" + "62757379",
+		KindRead:          "03" + target + hash,
+		KindReadReply:     hash + "03" + "010203",
+		KindApply:         "01" + target + "02" + "6e32" + "01" + "09",
+		KindWrite:         "07" + target + "03" + "416243" + "ac02" + "0a" + "746578742f706c61696e" + "01" + "76" + "04" + "01" + "03" + "227822" + "02" + "7231",
+		KindWriteReply:    "02" + "0707" + "03" + "746f6b",
+		KindInspect:       target,
+		KindInspectReply:  "01" + "01" + "02" + "02" + "6e33" + "01" + "02" + "02" + "6e34" + "00",
+		KindList:          "01" + "02" + "6b73" + "0000000000000005" + "01" + "70" + "02" + "7061" + "c801",
+		KindListReply:     "01" + "02" + "01" + "61" + "01" + "01" + "01" + "62" + "00",
+		KindMetaSync:      digest + "02" + "0405",
+		KindMetaSyncReply: digest + "01" + "06",
+		KindModuleGet:     digest,
+		KindModuleReply:   "01" + "04" + "0061736d",
+		KindModulePut:     "04" + "0061736d",
+	}
+	seen := map[Kind]bool{}
+	for _, m := range sampleMessages() {
+		seen[m.Kind()] = true
+		b := m.AppendTo(nil)
+		if got := hex.EncodeToString(b); got != want[m.Kind()] {
+			t.Errorf("%s:\n got %s\nwant %s", m.Kind(), got, want[m.Kind()])
+		}
+		back, err := Decode(m.Kind(), b)
+		if err != nil || !reflect.DeepEqual(back, m) {
+			t.Errorf("%s decodes to %+v, %v; want %+v", m.Kind(), back, err, m)
+		}
+		for cut := range len(b) {
+			if _, err := Decode(m.Kind(), b[:cut]); !errors.Is(err, ErrMalformed) {
+				t.Errorf("%s cut at %d: %v", m.Kind(), cut, err)
+			}
+		}
+		if _, err := Decode(m.Kind(), append(b, 0)); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s with a byte too many: %v", m.Kind(), err)
+		}
+	}
+	for i, k := range allKinds {
+		if !seen[k] {
+			t.Errorf("%s has no golden bytes", k)
+		}
+		if int(k) != i+1 {
+			t.Errorf("%s changed its number to %d", k, k)
+		}
+	}
+	request := hex.EncodeToString(appendFrame(nil, 7, 1500e6, &ModulePut{Module: []byte("x")}))
+	if request != "00000010"+"01"+"11"+"0000000000000007"+"000005dc"+"0178" {
+		t.Errorf("request frame %s", request)
+	}
+	if reply := hex.EncodeToString(appendFrame(nil, 7, -1, &Ack{})); reply != "0000000a"+"01"+"02"+"0000000000000007" {
+		t.Errorf("reply frame %s", reply)
+	}
+	hello := hex.EncodeToString(appendHello(nil, Hello{
+		Cluster: "demo", Partitions: 256, Node: "n1", Disk: causal.NodeID{1}, Incarnation: 2, Boot: 300, Nonce: [16]byte{3},
+	}))
+	if want := "04" + "64656d6f" + "8004" + "02" + "6e31" + "01000000000000000000000000000000" + "02" + "ac02" + "03000000000000000000000000000000"; hello != want {
+		t.Errorf("hello %s, want %s", hello, want)
+	}
+}
+
+func genBytes(limit int) *rapid.Generator[[]byte] {
+	return rapid.Map(rapid.SliceOfN(rapid.Byte(), 0, limit), func(b []byte) []byte {
+		if len(b) == 0 {
+			return nil
+		}
+		return b
+	})
+}
+
+func drawMessage(t *rapid.T) Message {
+	bytesOf := func(name string) []byte { return genBytes(64).Draw(t, name) }
+	text := func(name string) string { return rapid.StringN(0, 20, 40).Draw(t, name) }
+	flag := func(name string) bool { return rapid.Bool().Draw(t, name) }
+	target := Target{Keyspace: text("keyspace"), KeyspaceID: rapid.Uint64().Draw(t, "id"), Key: bytesOf("key")}
+	var hash causal.Hash
+	copy(hash[:], bytesOf("hash"))
+	var digest [32]byte
+	copy(digest[:], bytesOf("digest"))
+	number := func(name string) int { return int(rapid.Int32().Draw(t, name)) }
+	count := rapid.IntRange(0, 4).Draw(t, "count")
+	switch rapid.SampledFrom(allKinds).Draw(t, "kind") {
+	case KindPing:
+		return &Ping{}
+	case KindAck:
+		return &Ack{}
+	case KindFailure:
+		return &Failure{Code: text("code"), Detail: text("detail"), Retryable: flag("r"), MaybeStored: flag("m")}
+	case KindRead:
+		return &Read{Target: target, Hints: flag("h"), WantObject: flag("w"), Known: hash}
+	case KindReadReply:
+		return &ReadReply{Hash: hash, Object: bytesOf("object")}
+	case KindApply:
+		return &Apply{Target: target, Object: bytesOf("object"), HintFor: text("for"), Buffered: flag("b")}
+	case KindWrite:
+		return &Write{
+			Target: target, Token: text("token"),
+			Value: causal.Value{Bytes: bytesOf("value"), ContentType: text("type"), TimeMs: rapid.Uint64().Draw(t, "time"), Deleted: flag("d")},
+			W:     number("w"), R: number("r"), Sloppy: flag("s"), IfMatch: text("im"), IfNoneMatch: flag("inm"), RequestID: text("id"),
+		}
+	case KindWriteReply:
+		return &WriteReply{Object: bytesOf("object"), Token: text("token")}
+	case KindInspect:
+		return &Inspect{Target: target}
+	case KindInspectReply:
+		m := &InspectReply{Own: bytesOf("own")}
+		for range count {
+			m.Hints = append(m.Hints, InspectHint{text("for"), bytesOf("object")})
+		}
+		return m
+	case KindList:
+		return &List{Keyspace: text("ks"), KeyspaceID: 1, Prefix: bytesOf("p"), After: bytesOf("a"), Limit: number("l"), Values: flag("v")}
+	case KindListReply:
+		m := &ListReply{More: flag("more")}
+		for range count {
+			m.Entries = append(m.Entries, ListEntry{bytesOf("key"), bytesOf("object")})
+		}
+		return m
+	case KindMetaSync:
+		return &MetaSync{Digest: digest, State: bytesOf("state")}
+	case KindMetaSyncReply:
+		return &MetaSyncReply{Digest: digest, State: bytesOf("state")}
+	case KindModuleGet:
+		return &ModuleGet{SHA256: digest}
+	case KindModuleReply:
+		return &ModuleReply{Found: flag("found"), Module: bytesOf("module")}
+	}
+	return &ModulePut{Module: bytesOf("module")}
+}
+
+func TestRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := drawMessage(t)
+		prefix := []byte("before")
+		b := m.AppendTo(prefix)
+		if !bytes.HasPrefix(b, prefix) {
+			t.Fatalf("AppendTo lost what was there")
+		}
+		back, err := Decode(m.Kind(), b[len(prefix):])
+		if err != nil || !reflect.DeepEqual(back, m) {
+			t.Fatalf("%s: got %+v, %v; want %+v", m.Kind(), back, err, m)
+		}
+	})
+}
+
+func TestBoundsOfFields(t *testing.T) {
+	long := strings.Repeat("é", maxStringBytes)
+	for name, m := range map[string]Message{
+		"key":     &Inspect{Target{Key: make([]byte, maxKeyBytes+1)}},
+		"string":  &Inspect{Target{Keyspace: long}},
+		"token":   &WriteReply{Token: strings.Repeat("x", causal.MaxTokenBytes+1)},
+		"integer": &List{Limit: 1 << 40},
+	} {
+		if _, err := Decode(m.Kind(), m.AppendTo(nil)); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s out of bounds: %v", name, err)
+		}
+	}
+	m, err := Decode(KindFailure, (&Failure{Code: "internal", Detail: long + "!"}).AppendTo(nil))
+	if err != nil {
+		t.Fatalf("a failure with a long detail got lost: %v", err)
+	}
+	if d := m.(*Failure).Detail; len(d) == 0 || len(d) > maxStringBytes || !utf8.ValidString(d) {
+		t.Errorf("detail of %d bytes, valid %v", len(d), utf8.ValidString(d))
+	}
+	if _, err := Decode(KindListReply, []byte{0, 0xff, 0xff, 0xff, 0xff, 0x0f}); !errors.Is(err, ErrMalformed) {
+		t.Errorf("a count beyond the end: %v", err)
+	}
+	if _, err := Decode(99, nil); !errors.Is(err, ErrMalformed) {
+		t.Errorf("an unknown kind: %v", err)
+	}
+}
+
+// Every message has one encoding: what decodes encodes to the same bytes.
+func FuzzDecode(f *testing.F) {
+	for _, m := range sampleMessages() {
+		f.Add(uint8(m.Kind()), m.AppendTo(nil))
+	}
+	f.Fuzz(func(t *testing.T, kind uint8, b []byte) {
+		m, err := Decode(Kind(kind), b)
+		if err != nil {
+			if !errors.Is(err, ErrMalformed) {
+				t.Fatalf("error of no type: %v", err)
+			}
+			return
+		}
+		if m.Kind() != Kind(kind) {
+			t.Fatalf("kind %d decodes to %s", kind, m.Kind())
+		}
+		if again := m.AppendTo(nil); !bytes.Equal(again, b) {
+			t.Fatalf("%s: %x encodes to %x", m.Kind(), b, again)
+		}
+	})
+}

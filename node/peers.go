@@ -1,0 +1,147 @@
+package node
+
+import (
+	"context"
+	"errors"
+
+	"dynamo/node/cluster"
+	"dynamo/node/peer"
+)
+
+// Handle answers the messages of other nodes. It implements peer.Handler.
+func (n *Node) Handle(ctx context.Context, from string, m peer.Message) (peer.Message, error) {
+	switch m := m.(type) {
+	case *peer.Ping:
+		return &peer.Ack{}, nil
+	case *peer.MetaSync:
+		digest, state, err := n.state.Sync(m.Digest, m.State)
+		return &peer.MetaSyncReply{Digest: digest, State: state}, err
+	}
+	if !n.serving.Load() {
+		return nil, &peer.Error{Code: "not_ready", Detail: "the node is starting", Retryable: true}
+	}
+	if w, ok := m.(*peer.Write); ok {
+		return n.coordinator.HandleWrite(ctx, w)
+	}
+	if reply, ok, err := n.replica.Handle(ctx, m); ok {
+		return reply, err
+	}
+	if reply, ok, err := n.resolvers.Serve(m); ok {
+		return reply, err
+	}
+	return nil, &peer.Error{Code: "bad_request", Detail: "not a message that a node answers"}
+}
+
+// hello is how this node introduces itself.
+func (n *Node) hello() peer.Hello {
+	id := n.store.Identity()
+	return peer.Hello{
+		Cluster: n.o.Cluster.Name, Partitions: n.o.Cluster.Partitions, Node: n.o.ID,
+		Disk: id.Node, Incarnation: id.Incarnation, Boot: id.Boot, Nonce: n.nonce,
+	}
+}
+
+// admit decides whether a node that proved the secret may speak as the member it says it is.
+func (n *Node) admit(h peer.Hello) error {
+	err := n.state.Admit(cluster.Identity{
+		Node: h.Node, Disk: h.Disk, Incarnation: h.Incarnation, Boot: h.Boot, Nonce: h.Nonce,
+	})
+	if errors.Is(err, cluster.ErrStaleIdentity) {
+		return staleIdentity{err}
+	}
+	return err
+}
+
+// staleIdentity tells the other side that its identity is an old copy.
+type staleIdentity struct{ error }
+
+// Stale implements what package peer looks for.
+func (staleIdentity) Stale() bool { return true }
+
+// refused hears what other nodes have against this one. Before it is ready confirmIdentity deals with it.
+func (n *Node) refused(r *peer.Refused) {
+	if r.Stale && n.isReady() {
+		n.die(r)
+	}
+}
+
+func (n *Node) peerAddress(id string) (string, bool) {
+	m, ok := n.state.View().Member(id)
+	return m.Peer, ok
+}
+
+func (n *Node) gossipSeeds() map[string]string {
+	out := make(map[string]string)
+	if n.state == nil {
+		for _, m := range n.o.Cluster.Nodes {
+			out[m.ID] = m.Gossip
+		}
+		return out
+	}
+	for _, m := range n.state.View().Members {
+		out[m.ID] = m.Gossip
+	}
+	return out
+}
+
+// exchange sends this node's metadata to another and returns what that one answers.
+func (n *Node) exchange(ctx context.Context, node string, digest [32]byte, state []byte) ([32]byte, []byte, error) {
+	if n.transport == nil {
+		return [32]byte{}, nil, peer.ErrUnreachable
+	}
+	m, err := n.transport.Call(ctx, node, &peer.MetaSync{Digest: digest, State: state})
+	if err != nil {
+		return [32]byte{}, nil, err
+	}
+	r, ok := m.(*peer.MetaSyncReply)
+	if !ok {
+		return [32]byte{}, nil, errors.New("answered by another kind of message")
+	}
+	return r.Digest, r.State, nil
+}
+
+// guarded stops the node when a peer says that this disk is an old copy: whatever it mints could name
+// another write already.
+type guarded struct {
+	Transport
+	n *Node
+}
+
+// Call implements coordinator.Transport.
+func (g guarded) Call(ctx context.Context, node string, m peer.Message) (peer.Message, error) {
+	reply, err := g.Transport.Call(ctx, node, m)
+	if r, ok := errors.AsType[*peer.Refused](err); ok {
+		g.n.refused(r)
+	}
+	return reply, err
+}
+
+// stale reports whether a peer refused this node for its identity.
+func stale(err error) bool {
+	r, ok := errors.AsType[*peer.Refused](err)
+	return ok && r.Stale
+}
+
+// faults implements fault injection.
+type faults struct{ n *Node }
+
+// Cut stops all traffic with the nodes named, until it is called again.
+func (f faults) Cut(nodes []string) error {
+	for _, id := range nodes {
+		if _, ok := f.n.state.View().Member(id); !ok {
+			return errors.New("there is no member " + id)
+		}
+	}
+	done := false
+	for _, part := range []any{f.n.transport.(guarded).Transport, f.n.gossip} {
+		if b, ok := part.(blocker); ok {
+			b.Block(nodes)
+			done = true
+		}
+	}
+	if !done {
+		return errors.New("this node's network cannot be cut")
+	}
+	f.n.log.Warn("fault injection: cut", "from", nodes)
+	return nil
+}

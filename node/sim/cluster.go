@@ -1,0 +1,313 @@
+// Package sim runs whole clusters of real nodes in one process: on virtual time when it is called in a
+// bubble of testing/synctest, over a memory network with faults, on a file system that loses what was
+// not synced. The nodes are those of package node, down to the bytes on the disk; what is replaced
+// comes in through node.Seams.
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"dynamo/node"
+	"dynamo/node/cluster"
+	"dynamo/node/config"
+	"dynamo/node/peer"
+)
+
+// Options describe a simulated cluster. Config, Logger and Now are required.
+type Options struct {
+	// Config is the cluster file; its addresses are names only.
+	Config *config.Cluster
+	// Seed determines every random choice of the simulation.
+	Seed   uint64
+	Logger *slog.Logger
+	// Now is the clock of all nodes.
+	Now func() time.Time
+	// ModuleCache is a directory for compiled modules, shared with other simulations.
+	ModuleCache string
+}
+
+// Cluster is a simulated cluster. It belongs to one goroutine; the nodes run on their own.
+type Cluster struct {
+	o       Options
+	rng     *rand.ChaCha8
+	Network *peer.Network
+	air     *air
+	disks   map[string]*vfs.MemFS
+	nodes   map[string]*node.Node
+}
+
+// New returns a cluster with all nodes down.
+func New(o Options) *Cluster {
+	var seed [32]byte
+	for i := range 8 {
+		seed[i] = byte(o.Seed >> (8 * i))
+	}
+	rng := rand.NewChaCha8(seed)
+	c := &Cluster{
+		o: o, rng: rng, air: newAir(),
+		Network: peer.NewNetwork(peer.NetworkOptions{Rand: fork(rng), Logger: o.Logger, Now: o.Now}),
+		disks:   make(map[string]*vfs.MemFS), nodes: make(map[string]*node.Node),
+	}
+	for _, n := range o.Config.Nodes {
+		c.disks[n.ID] = vfs.NewCrashableMem()
+	}
+	return c
+}
+
+// fork draws an independent source, so that parts do not disturb each other's sequence.
+func fork(r *rand.ChaCha8) io.Reader {
+	var seed [32]byte
+	_, _ = r.Read(seed[:]) // never fails
+	return rand.NewChaCha8(seed)
+}
+
+// Start boots a node from its disk and waits until it is ready.
+func (c *Cluster) Start(ctx context.Context, id string) error {
+	if c.nodes[id] != nil {
+		return fmt.Errorf("sim: node %s is running", id)
+	}
+	n, err := node.Open(ctx, node.Options{
+		Cluster: c.o.Config, ID: id, Logger: c.o.Logger,
+		Fatal: func(err error) { c.o.Logger.Error("node must stop", "node", id, "err", err) },
+		Seams: node.Seams{
+			Now: c.o.Now, Rand: &lockedReader{r: fork(c.rng)}, FS: c.disks[id], ModuleCache: c.o.ModuleCache,
+			Listen: func(string) (net.Listener, error) { return nil, nil },
+			Transport: func(p peer.Options) (node.Transport, error) {
+				return c.Network.Attach(p.Hello, p.Handler, p.Admit), nil
+			},
+			Gossip: func(m cluster.MemberlistOptions) cluster.Gossip { return c.air.station(m.Self) },
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("sim: start %s: %w", id, err)
+	}
+	c.nodes[id] = n
+	select {
+	case <-n.Ready():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// StartAll boots every node that is down, side by side in effect: none waits for the next.
+func (c *Cluster) StartAll(ctx context.Context) error {
+	for _, n := range c.o.Config.Nodes {
+		if c.nodes[n.ID] == nil {
+			if err := c.Start(ctx, n.ID); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Node returns a running node.
+func (c *Cluster) Node(id string) *node.Node { return c.nodes[id] }
+
+// Crash takes the power from a node: of what it had not synced, the given percentage survives, in
+// pieces. Start boots it again.
+func (c *Cluster) Crash(ctx context.Context, id string, unsyncedPercent int) error {
+	var seed [32]byte
+	_, _ = c.rng.Read(seed[:]) // never fails
+	after := c.disks[id].CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: unsyncedPercent, RNG: rand.New(rand.NewChaCha8(seed))})
+	err := c.stop(ctx, id)
+	c.disks[id] = after
+	return err
+}
+
+// Stop shuts a node down in good order.
+func (c *Cluster) Stop(ctx context.Context, id string) error { return c.stop(ctx, id) }
+
+func (c *Cluster) stop(ctx context.Context, id string) error {
+	n := c.nodes[id]
+	if n == nil {
+		return nil
+	}
+	delete(c.nodes, id)
+	return n.Close(ctx)
+}
+
+// Wipe empties the disk of a node that is down.
+func (c *Cluster) Wipe(id string) { c.disks[id] = vfs.NewCrashableMem() }
+
+// Cut parts the network: nodes of different groups do not hear each other.
+func (c *Cluster) Cut(groups ...[]string) {
+	c.Network.CutGroups(groups)
+	c.air.cut(groups)
+}
+
+// Heal joins the network again.
+func (c *Cluster) Heal() {
+	c.Network.Heal()
+	c.air.cut(nil)
+}
+
+// Close stops all nodes.
+func (c *Cluster) Close(ctx context.Context) error {
+	var errs []error
+	for _, n := range c.o.Config.Nodes {
+		errs = append(errs, c.stop(ctx, n.ID))
+	}
+	return errors.Join(errs...)
+}
+
+// Config returns a cluster file of n nodes in zones of their own names, for simulations.
+func Config(n, partitions int, keyspaces ...config.Keyspace) *config.Cluster {
+	c := &config.Cluster{
+		Name: "sim", Partitions: partitions, Replication: config.Majority(min(3, n)), Limits: config.DefaultLimits(), Insecure: true,
+		Keyspaces: keyspaces,
+	}
+	for i := range n {
+		id := fmt.Sprintf("n%d", i+1)
+		c.Nodes = append(c.Nodes, config.Node{
+			ID: id, Zone: string(rune('a' + i%3)), Weight: 1, HTTP: id + ":1", Peer: id + ":2", Gossip: id + ":3", Data: "/" + id,
+		})
+	}
+	return c
+}
+
+// lockedReader lets several goroutines of one node draw.
+type lockedReader struct {
+	mu sync.Mutex
+	r  io.Reader
+}
+
+// Read implements io.Reader.
+func (l *lockedReader) Read(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.r.Read(p)
+}
+
+// air is a failure detector without packets: every node hears every other that runs and is not cut off,
+// with the delay that gossip would have.
+type air struct {
+	// mu guards stations and groups. Invariant: stations holds those that are started and not closed.
+	mu struct {
+		sync.Mutex
+		stations map[string]*station
+		groups   [][]string
+	}
+}
+
+func newAir() *air {
+	a := &air{}
+	a.mu.stations = make(map[string]*station)
+	return a
+}
+
+func (a *air) cut(groups [][]string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.mu.groups = groups
+}
+
+// hears reports whether from is running and reaches to; a.mu is held.
+func (a *air) hears(from, to string) bool {
+	if a.mu.stations[from] == nil {
+		return false
+	}
+	for _, g := range a.mu.groups {
+		if slices.Contains(g, from) != slices.Contains(g, to) {
+			return false
+		}
+	}
+	return true
+}
+
+func (a *air) station(id string) *station {
+	return &station{air: a, id: id, heard: make(map[string]bool), stop: make(chan struct{})}
+}
+
+// station is one node's end of the air.
+type station struct {
+	air    *air
+	id     string
+	events cluster.Events
+	heard  map[string]bool
+	stop   chan struct{}
+	wg     sync.WaitGroup
+	digest [32]byte // guarded by air.mu
+}
+
+// hearEvery is how often a station listens; an odd number of nanoseconds keeps it off other timers.
+const hearEvery = 500*time.Millisecond + 7
+
+// Start implements cluster.Gossip.
+func (s *station) Start(e cluster.Events) error {
+	s.events = e
+	s.air.mu.Lock()
+	s.air.mu.stations[s.id] = s
+	s.air.mu.Unlock()
+	s.wg.Go(s.listen)
+	return nil
+}
+
+// SetDigest implements cluster.Gossip.
+func (s *station) SetDigest(d [32]byte) {
+	s.air.mu.Lock()
+	defer s.air.mu.Unlock()
+	s.digest = d
+}
+
+// Close implements cluster.Gossip.
+func (s *station) Close() error {
+	s.air.mu.Lock()
+	if s.air.mu.stations[s.id] == s {
+		delete(s.air.mu.stations, s.id)
+	}
+	s.air.mu.Unlock()
+	close(s.stop)
+	s.wg.Wait()
+	return nil
+}
+
+func (s *station) listen() {
+	t := time.NewTicker(hearEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-t.C:
+			s.round()
+		}
+	}
+}
+
+// round reports what changed since the last one.
+func (s *station) round() {
+	s.air.mu.Lock()
+	now := make(map[string][32]byte)
+	for id, other := range s.air.mu.stations {
+		if id != s.id && s.air.hears(id, s.id) {
+			now[id] = other.digest
+		}
+	}
+	s.air.mu.Unlock()
+	for id, d := range now {
+		if !s.heard[id] {
+			s.heard[id] = true
+			s.events.Up(id)
+		}
+		s.events.Digest(id, d)
+	}
+	for id := range s.heard {
+		if _, ok := now[id]; !ok {
+			delete(s.heard, id)
+			s.events.Down(id)
+		}
+	}
+}

@@ -1,0 +1,304 @@
+package store
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"dynamo/node/causal"
+)
+
+// Identity is what the actors of this disk are named by. It rests on one rule: a dot names one value for
+// ever. A disk that lost writes (an unsynced log, a restored backup, a wiped directory) and went on as
+// the same actor would give their dots to other values, and replicas would take the new for the old.
+//
+//   - An empty or unreadable directory takes a new Node.
+//   - A boot that is not provably the state of a clean stop takes the next Incarnation. The proof is a
+//     mark that Close leaves, with a fingerprint of the database as it left it.
+//   - Boot grows at every boot.
+//
+// A copy of a directory that was stopped cleanly passes the proof, so two copies come up as the same
+// (Node, Incarnation, Boot), and an old copy with a Boot below one seen before: this disk cannot know,
+// its peers can. They refuse it, and the owner calls RenewIdentity.
+type Identity struct {
+	Node        causal.NodeID
+	Incarnation uint32
+	Boot        uint64
+}
+
+// seqLease is how many actors a lease covers: one synced write of the identity file for so many keys
+// written for the first time. A crash skips what is left of it.
+const seqLease = 16384
+
+// identityFile is the content of the file "identity":
+//
+//	u8 version=1  16 bytes node  u32 incarnation  u64 boot  u8 clean  u64 seq  32 bytes fingerprint  u32 crc
+//
+// Integers are big-endian, crc is the CRC-32C of all before it.
+type identityFile struct {
+	Identity
+	clean bool
+	// seq is the highest sequence number that may have been handed out.
+	seq uint64
+	// state is the fingerprint of the database at the clean stop.
+	state [32]byte
+}
+
+const (
+	identityV1    = 1
+	identityBytes = 1 + 16 + 4 + 8 + 1 + 8 + 32 + 4
+	identityName  = "identity"
+)
+
+func (f identityFile) encode() []byte {
+	b := append(make([]byte, 0, identityBytes), identityV1)
+	b = append(b, f.Node[:]...)
+	b = binary.BigEndian.AppendUint32(b, f.Incarnation)
+	b = binary.BigEndian.AppendUint64(b, f.Boot)
+	if f.clean {
+		b = append(b, 1)
+	} else {
+		b = append(b, 0)
+	}
+	b = binary.BigEndian.AppendUint64(b, f.seq)
+	b = append(b, f.state[:]...)
+	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli()))
+}
+
+// decodeIdentity is the inverse of encode, for any bytes.
+func decodeIdentity(b []byte) (identityFile, error) {
+	var f identityFile
+	switch {
+	case len(b) > 0 && b[0] != identityV1:
+		return f, fmt.Errorf("identity version %d is not known", b[0])
+	case len(b) != identityBytes:
+		return f, fmt.Errorf("identity of %d bytes, not %d", len(b), identityBytes)
+	case crc32.Checksum(b[:identityBytes-4], castagnoli()) != binary.BigEndian.Uint32(b[identityBytes-4:]):
+		return f, errChecksum
+	case b[29] > 1:
+		return f, errShape
+	}
+	f.Node = causal.NodeID(b[1:17])
+	f.Incarnation = binary.BigEndian.Uint32(b[17:])
+	f.Boot = binary.BigEndian.Uint64(b[21:])
+	f.clean = b[29] == 1
+	f.seq = binary.BigEndian.Uint64(b[30:])
+	f.state = [32]byte(b[38:70])
+	return f, nil
+}
+
+// identity keeps the file.
+type identity struct {
+	fs      FS
+	dir     string
+	rand    io.Reader
+	current atomic.Pointer[Identity]
+	// mu.file is what the disk has, or had before a write that failed half-way. next is the sequence
+	// number to hand out next: never above file.seq + 1.
+	mu struct {
+		sync.Mutex
+		file identityFile
+		next uint64
+	}
+}
+
+// boot settles the identity of this boot and makes it durable, with the clean mark taken away, before
+// anything else may touch the database. The caller holds the directory's lock.
+func boot(fs FS, dir string, rand io.Reader, log *slog.Logger) (id *identity, clean bool, err error) {
+	id = &identity{fs: fs, dir: dir, rand: rand}
+	was, found, err := readIdentity(fs, dir, log)
+	if err != nil {
+		return nil, false, err
+	}
+	state, exists, err := fingerprint(fs, dbDir(fs, dir))
+	if err != nil {
+		return nil, false, &UnusableError{Dir: dbDir(fs, dir), Err: err}
+	}
+	next := was
+	switch {
+	case !found || !exists || was.Incarnation == 1<<32-1:
+		// An identity without a database is a disk that lost everything, as when a broken database was
+		// moved aside: it comes back as another.
+		if next, err = id.fresh(); err != nil {
+			return nil, false, err
+		}
+		if exists || found {
+			log.Warn("the directory has lost its identity or its database: taking a new identity",
+				"dir", dir, "identity_found", found, "database_found", exists, "disk", next.Node)
+		}
+	case was.clean && was.state == state:
+		clean = true
+		next.Boot++
+	default:
+		next.Boot++
+		next.Incarnation++
+		log.Warn("not the continuation of a clean stop: taking the next incarnation",
+			"dir", dir, "disk", next.Node, "incarnation", next.Incarnation, "clean_mark", was.clean)
+	}
+	id.mu.next = next.seq + 1
+	next.seq += seqLease
+	next.clean, next.state = false, [32]byte{}
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	return id, clean, id.write(next)
+}
+
+// readIdentity returns the content of the file; found is false if it is missing or corrupt. A file that
+// is there and cannot be read is an error: it may be readable again at the next boot.
+func readIdentity(fsys FS, dir string, log *slog.Logger) (f identityFile, found bool, err error) {
+	path := fsys.PathJoin(dir, identityName)
+	b, err := readFile(fsys, path, 4096)
+	if errors.Is(err, fs.ErrNotExist) {
+		return f, false, nil
+	}
+	if err != nil {
+		return f, false, fmt.Errorf("store: reading the identity: %w", err)
+	}
+	f, err = decodeIdentity(b)
+	if err != nil {
+		log.Error("CORRUPT IDENTITY: this disk becomes a new one to its peers", "path", path, "err", err, "bytes", fmt.Sprintf("%x", b))
+		return identityFile{}, false, nil
+	}
+	return f, true, nil
+}
+
+func readFile(fs FS, path string, limit int64) ([]byte, error) {
+	f, err := fs.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(io.LimitReader(f, limit))
+	return b, errors.Join(err, f.Close())
+}
+
+// fresh is a first identity with a new uuid.
+func (id *identity) fresh() (identityFile, error) {
+	var f identityFile
+	if _, err := io.ReadFull(id.rand, f.Node[:]); err != nil {
+		return f, fmt.Errorf("store: drawing a uuid: %w", err)
+	}
+	f.Node[6] = f.Node[6]&0x0f | 0x40 // version 4, random
+	f.Node[8] = f.Node[8]&0x3f | 0x80 // variant of RFC 9562
+	f.Incarnation, f.Boot = 1, 1
+	return f, nil
+}
+
+// write makes f durable and current: beside, synced, renamed, directory synced. The caller holds mu.
+func (id *identity) write(f identityFile) error {
+	if err := replaceFile(id.fs, id.dir, identityName, f.encode()); err != nil {
+		return fmt.Errorf("store: writing the identity: %w", err)
+	}
+	id.mu.file = f
+	id.current.Store(&f.Identity)
+	return nil
+}
+
+func replaceFile(fs FS, dir, name string, b []byte) error {
+	tmp := fs.PathJoin(dir, name+".tmp")
+	f, err := fs.Create(tmp, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := fs.Rename(tmp, fs.PathJoin(dir, name)); err != nil {
+		return err
+	}
+	return syncDir(fs, dir)
+}
+
+func (id *identity) newActor() (causal.Actor, error) {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	if id.mu.next > id.mu.file.seq {
+		f := id.mu.file
+		f.seq += seqLease
+		if err := id.write(f); err != nil {
+			return causal.Actor{}, err
+		}
+	}
+	a := causal.Actor{Node: id.mu.file.Node, Incarnation: id.mu.file.Incarnation, Seq: id.mu.next}
+	id.mu.next++
+	return a, nil
+}
+
+func (id *identity) renew() error {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	f, err := id.fresh()
+	if err != nil {
+		return err
+	}
+	f.seq = seqLease
+	if err := id.write(f); err != nil {
+		return err
+	}
+	id.mu.next = 1
+	return nil
+}
+
+// markClean leaves the proof of a clean stop. The database is closed, its directory still locked.
+func (id *identity) markClean(fs FS, db string) error {
+	state, exists, err := fingerprint(fs, db)
+	if err != nil || !exists {
+		return fmt.Errorf("store: taking the fingerprint of %s (database there: %t): %w", db, exists, err)
+	}
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	f := id.mu.file
+	f.clean, f.state, f.seq = true, state, id.mu.next-1
+	return id.write(f)
+}
+
+// fingerprint hashes the present MANIFEST, which names every table and which each opening of the
+// database changes, and the name and size of every log. The tables themselves are pebble's to check: it
+// refuses to open if one is missing or of another size, and each of their blocks has a checksum.
+func fingerprint(fs FS, db string) (state [32]byte, exists bool, err error) {
+	d, err := pebble.Peek(db, fs)
+	if err != nil || !d.Exists {
+		return state, false, err
+	}
+	h := sha256.New()
+	f, err := fs.Open(d.ManifestFilename)
+	if err != nil {
+		return state, false, err
+	}
+	_, err = io.Copy(h, f)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return state, false, fmt.Errorf("reading %s: %w", d.ManifestFilename, err)
+	}
+	names, err := fs.List(db)
+	if err != nil {
+		return state, false, err
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if !strings.HasSuffix(name, ".log") {
+			continue
+		}
+		info, err := fs.Stat(fs.PathJoin(db, name))
+		if err != nil {
+			return state, false, err
+		}
+		fmt.Fprintf(h, "\x00%s %d", name, info.Size())
+	}
+	h.Sum(state[:0])
+	return state, true, nil
+}

@@ -1,0 +1,156 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// FS is the file system below a store: the disk, or memory in a simulation.
+type FS = vfs.FS
+
+// Options say where a store lives. The zero value of an optional field takes the default.
+type Options struct {
+	// Dir is the data directory. It is made if it is missing. Everything of the store is below it.
+	Dir string
+	// FS is optional; nil is the disk.
+	FS FS
+	// Logger is optional; nil discards.
+	Logger *slog.Logger
+	// Rand is where uuids come from. Required, and never to repeat itself: two disks of one uuid would
+	// mint the same dots.
+	Rand io.Reader
+	// CacheBytes bounds the block cache, default 64 MiB. Too small shows as slow reads of data that is
+	// read often.
+	CacheBytes int64
+	// OnFatal is called once if the disk fails a write or a sync: the process must stop, for its memory
+	// may hold what the disk lost. It is called on any goroutine, with locks held, so it must not wait for
+	// operations of the store to end; Close does not then, and may be called. Every operation that starts
+	// after the failure answers ErrFailed, with or without an OnFatal.
+	OnFatal func(error)
+}
+
+// UnusableError says that the database below Dir does not open. Nothing was deleted.
+type UnusableError struct {
+	Dir string
+	Err error
+}
+
+// Error names the way out.
+func (e *UnusableError) Error() string {
+	return fmt.Sprintf("store: the database in %s cannot be opened: %v; nothing was deleted: move that "+
+		"directory aside to start with an empty one, which takes a new identity and is refilled from the "+
+		"other replicas", e.Dir, e.Err)
+}
+
+// Unwrap returns ErrUnusable and the cause.
+func (e *UnusableError) Unwrap() []error { return []error{ErrUnusable, e.Err} }
+
+func dbDir(fs FS, dir string) string { return fs.PathJoin(dir, "db") }
+
+// Open opens the data directory, or makes one, and settles under which identity: see Identity. The
+// errors to tell apart are ErrLocked and ErrUnusable.
+func Open(o Options) (*Store, error) {
+	if o.Dir == "" || o.Rand == nil {
+		return nil, errors.New("store: Options.Dir and Options.Rand are required")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.CacheBytes <= 0 {
+		o.CacheBytes = 64 << 20
+	}
+	fs := o.FS
+	if fs == nil {
+		fs = vfs.Default
+	}
+	s := &Store{dir: o.Dir, fs: fs, log: o.Logger, fatal: o.OnFatal}
+	s.failed.ch = make(chan struct{})
+	s.hints.init()
+	if err := s.openLocked(o); err != nil {
+		return nil, err
+	}
+	id := s.Identity()
+	s.log.Info("store open", "dir", o.Dir, "disk", id.Node, "incarnation", id.Incarnation, "boot", id.Boot, "clean", s.clean)
+	return s, nil
+}
+
+// openLocked holds the directory's lock from before the identity is read until Close, or until it
+// fails: two processes must not both read a clean identity and go on as the same actor.
+func (s *Store) openLocked(o Options) (err error) {
+	db := dbDir(s.fs, s.dir)
+	if err := makeDir(s.fs, db); err != nil {
+		return fmt.Errorf("store: making %s: %w", db, err)
+	}
+	s.lock, err = pebble.LockDirectory(db, s.fs)
+	if err != nil {
+		return fmt.Errorf("%w: %s is locked by another process, or cannot be locked: %w", ErrLocked, db, err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.lock.Close())
+		}
+	}()
+	s.id, s.clean, err = boot(s.fs, s.dir, o.Rand, s.log)
+	if err != nil {
+		return err
+	}
+	if s.db, err = openPebble(db, s.pebbleOptions(o)); err != nil {
+		return &UnusableError{Dir: db, Err: err}
+	}
+	if err := s.rebuild(); err != nil {
+		return errors.Join(&UnusableError{Dir: db, Err: err}, s.db.Close())
+	}
+	return nil
+}
+
+// openPebble turns a panic into an error: pebble panics on some contents that a sick disk can show.
+func openPebble(dir string, o *pebble.Options) (db *pebble.DB, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			db, err = nil, fmt.Errorf("panic while opening: %v", r)
+		}
+	}()
+	return pebble.Open(dir, o)
+}
+
+// rebuild counts what is kept incrementally from then on.
+func (s *Store) rebuild() error {
+	if err := s.rebuildHints(); err != nil {
+		return err
+	}
+	return s.estimateKeys()
+}
+
+// makeDir makes dir and its parents and syncs whatever names a new one, so that a crash does not leave
+// a synced file in a directory that nothing leads to.
+func makeDir(fs FS, dir string) error {
+	var parents []string
+	for p := fs.PathDir(dir); ; p = fs.PathDir(p) {
+		parents = append(parents, p)
+		if _, err := fs.Stat(p); err == nil || fs.PathDir(p) == p {
+			break
+		}
+	}
+	if err := fs.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, p := range parents {
+		if err := syncDir(fs, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func syncDir(fs FS, dir string) error {
+	d, err := fs.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

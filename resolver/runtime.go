@@ -1,0 +1,150 @@
+package resolver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+)
+
+// Options of a Runtime. The zero value of a field means its default.
+type Options struct {
+	// Limits of modules and merges; the zero value means DefaultLimits.
+	Limits Limits
+	// Logger gets what modules print; default slog.Default.
+	Logger *slog.Logger
+	// Now is the clock that Outcome.Duration is measured with; default
+	// time.Now. Modules never see it.
+	Now func() time.Time
+	// Parallel is the number of merges that run at once, the others wait;
+	// default GOMAXPROCS. Each may take Limits.MemoryBytes, and up to 130 MB
+	// more while it recurses without end.
+	Parallel int
+}
+
+// Runtime compiles modules and bounds their merges. It is safe for concurrent use.
+type Runtime struct {
+	limits Limits
+	log    *slog.Logger
+	now    func() time.Time
+
+	turns     chan struct{} // as many tokens as merges run
+	compiling chan struct{} // a token while a module is compiled: one at a time bounds the memory
+
+	mu struct {
+		sync.Mutex
+		closed bool
+		// Not yet closed. Empty once closed is set.
+		modules map[*Module]struct{}
+	}
+}
+
+// New returns a Runtime. Close it.
+func New(o Options) (*Runtime, error) {
+	if o.Limits == (Limits{}) {
+		o.Limits = DefaultLimits()
+	}
+	if err := o.Limits.validate(); err != nil {
+		return nil, fmt.Errorf("resolver limits: %w", err)
+	}
+	if o.Parallel < 0 {
+		return nil, errors.New("resolver: Parallel is negative")
+	}
+	if o.Parallel == 0 {
+		o.Parallel = runtime.GOMAXPROCS(0)
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	r := &Runtime{
+		limits:    o.Limits,
+		log:       o.Logger,
+		now:       o.Now,
+		turns:     make(chan struct{}, o.Parallel),
+		compiling: make(chan struct{}, 1),
+	}
+	r.mu.modules = map[*Module]struct{}{}
+	return r, nil
+}
+
+// Close waits for running merges and frees all modules; both then answer
+// CodeClosed.
+func (r *Runtime) Close(ctx context.Context) error {
+	r.mu.Lock()
+	modules := r.mu.modules
+	r.mu.modules, r.mu.closed = nil, true
+	r.mu.Unlock()
+	var errs []error
+	for m := range modules {
+		errs = append(errs, m.Close(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// Compile checks and compiles a module of the function form. Errors have a
+// Code. The compiler itself heeds no deadline: Check keeps its time within bounds, and
+// ctx counts while waiting for a turn. Close the Module.
+func (r *Runtime) Compile(ctx context.Context, module []byte) (*Module, error) {
+	s, err := scanModule(module, r.limits)
+	if err != nil {
+		return nil, err
+	}
+	if s.info.ABI != ABIFunction {
+		return nil, failf(CodeUnsupported, "modules of the %s form cannot be run yet", s.info.ABI)
+	}
+	select {
+	case r.compiling <- struct{}{}:
+		defer func() { <-r.compiling }()
+	case <-ctx.Done():
+		return nil, &Error{Code: CodeCanceled, Message: "waiting to compile", Err: context.Cause(ctx)}
+	}
+	m := &Module{runtime: r, info: s.info}
+	if err := m.compile(ctx, s.rewrite()); err != nil {
+		return nil, m.abandon(ctx, err)
+	}
+	r.mu.Lock()
+	closed := r.mu.closed
+	if !closed {
+		r.mu.modules[m] = struct{}{}
+	}
+	r.mu.Unlock()
+	if closed {
+		return nil, m.abandon(ctx, failf(CodeClosed, "the runtime is closed"))
+	}
+	return m, nil
+}
+
+// compile gives the module an engine of its own: what an engine keeps for ever,
+// such as function types, goes with the module.
+func (m *Module) compile(ctx context.Context, code []byte) (err error) {
+	// The engine's decoder and compiler have panicked on input before. They run
+	// on this goroutine alone, else a panic could not be caught.
+	defer func() {
+		if p := recover(); p != nil {
+			err = failf(CodeCompile, "the compiler panicked: %v", p)
+		}
+	}()
+	config := wazero.NewRuntimeConfig().
+		WithCoreFeatures(api.CoreFeaturesV2).
+		WithMemoryLimitPages(m.runtime.limits.pages()).
+		WithCloseOnContextDone(true).
+		WithDebugInfoEnabled(false)
+	m.engine = wazero.NewRuntimeWithConfig(ctx, config)
+	if err := installHost(ctx, m.engine); err != nil {
+		return &Error{Code: CodeInternal, Message: "host functions", Err: err}
+	}
+	m.compiled, err = m.engine.CompileModule(ctx, code)
+	if err != nil {
+		return &Error{Code: CodeCompile, Err: errors.New(guestText([]byte(err.Error())))}
+	}
+	return nil
+}
