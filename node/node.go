@@ -44,8 +44,10 @@ type Node struct {
 
 	// serving is set once all parts above are: before that, peers are told to come back.
 	serving atomic.Bool
-	ready   chan struct{}
-	fatal   sync.Once
+	// connected is set once state and transport are: gossip and metadata begin to call before that.
+	connected atomic.Bool
+	ready     chan struct{}
+	fatal     sync.Once
 
 	ctx     context.Context
 	stop    context.CancelFunc
@@ -176,6 +178,7 @@ func (n *Node) openPeers() error {
 		return err
 	}
 	n.transport = guarded{t, n}
+	n.connected.Store(true)
 	n.onClose(func(context.Context) error { return t.Close() })
 	return nil
 }

@@ -72,7 +72,7 @@ func (n *Node) peerAddress(id string) (string, bool) {
 
 func (n *Node) gossipSeeds() map[string]string {
 	out := make(map[string]string)
-	if n.state == nil {
+	if !n.connected.Load() {
 		for _, m := range n.o.Cluster.Nodes {
 			out[m.ID] = m.Gossip
 		}
@@ -86,7 +86,7 @@ func (n *Node) gossipSeeds() map[string]string {
 
 // exchange sends this node's metadata to another and returns what that one answers.
 func (n *Node) exchange(ctx context.Context, node string, digest [32]byte, state []byte) ([32]byte, []byte, error) {
-	if n.transport == nil {
+	if !n.connected.Load() {
 		return [32]byte{}, nil, peer.ErrUnreachable
 	}
 	m, err := n.transport.Call(ctx, node, &peer.MetaSync{Digest: digest, State: state})

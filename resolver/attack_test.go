@@ -22,7 +22,7 @@ func testLimits() Limits {
 
 func newRuntime(t testing.TB, l Limits) *Runtime {
 	t.Helper()
-	r, err := New(Options{Limits: l, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	r, err := New(Options{Limits: l, Now: time.Now, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,6 +51,7 @@ type Error struct {
 	Err     error // the cause, or nil
 }
 
+// Error returns the code, the message and the cause.
 func (e *Error) Error() string {
 	switch {
 	case e.Err == nil:
@@ -62,6 +63,7 @@ func (e *Error) Error() string {
 	}
 }
 
+// Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
 // CodeOf returns the Code of the *Error in err's chain, or "" when there is none.
@@ -78,7 +80,7 @@ func failf(code Code, format string, args ...any) *Error {
 
 // Outcome is what a merge cost, whether it succeeded or not.
 type Outcome struct {
-	Duration time.Duration // from the start of the instance to the answer, without waiting for a turn
+	Duration time.Duration // from the start of the instance to the answer, without waiting for a turn; 0 without Options.Now
 	// Fuel is the number of instructions executed; 0 as long as they are not counted.
 	Fuel uint64
 	// MemoryBytes is the size of the linear memory at the end.

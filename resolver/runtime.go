@@ -19,8 +19,8 @@ type Options struct {
 	Limits Limits
 	// Logger gets what modules print; default slog.Default.
 	Logger *slog.Logger
-	// Now is the clock that Outcome.Duration is measured with; default
-	// time.Now. Modules never see it.
+	// Now is the clock that Outcome.Duration is measured with. Without it,
+	// durations are 0. Modules never see it.
 	Now func() time.Time
 	// Parallel is the number of merges that run at once, the others wait;
 	// default GOMAXPROCS. Each may take Limits.MemoryBytes, and up to 130 MB
@@ -63,7 +63,7 @@ func New(o Options) (*Runtime, error) {
 		o.Logger = slog.Default()
 	}
 	if o.Now == nil {
-		o.Now = time.Now
+		o.Now = func() time.Time { return time.Time{} }
 	}
 	r := &Runtime{
 		limits:    o.Limits,

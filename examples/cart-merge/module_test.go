@@ -1,4 +1,4 @@
-package cartmerge
+package main
 
 import (
 	"bytes"

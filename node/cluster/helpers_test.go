@@ -241,3 +241,6 @@ func silent(ctx context.Context, _ string, _ [32]byte, _ []byte) ([32]byte, []by
 	<-ctx.Done()
 	return [32]byte{}, nil, ctx.Err()
 }
+
+// pass lets virtual time pass.
+func pass(d time.Duration) { <-time.After(d) }

@@ -74,6 +74,7 @@ type Memberlist struct {
 	transport *gossipTransport
 	queue     memberlist.TransmitLimitedQueue
 	digest    atomic.Pointer[[32]byte]
+	running   atomic.Bool
 	// heard counts the nodes that are alive, this one included.
 	heard atomic.Int64
 
@@ -101,7 +102,7 @@ func NewMemberlist(o MemberlistOptions) *Memberlist {
 
 // Start implements Gossip.
 func (m *Memberlist) Start(e Events) error {
-	host, port, err := resolveBind(m.ctx, m.o.Bind)
+	host, port, err := resolve(m.ctx, m.o.Bind)
 	if err != nil {
 		return fmt.Errorf("gossip address %s: %w", m.o.Bind, err)
 	}
@@ -109,6 +110,7 @@ func (m *Memberlist) Start(e Events) error {
 	if err := m.transport.listen(host, port, logger); err != nil {
 		return err
 	}
+	port = m.transport.GetAutoBindPort() // another one if it was 0
 	m.gate.Lock()
 	m.gate.open, m.gate.events = true, e
 	m.gate.Unlock()
@@ -138,6 +140,7 @@ func (m *Memberlist) Start(e Events) error {
 		return errors.Join(fmt.Errorf("gossip on %s: %w", m.o.Bind, err), m.transport.Shutdown())
 	}
 	m.list = list
+	m.running.Store(true)
 	m.wg.Go(m.rejoin)
 	return nil
 }
@@ -146,7 +149,7 @@ func (m *Memberlist) Start(e Events) error {
 func (m *Memberlist) Close() error {
 	m.stop()
 	m.wg.Wait()
-	if m.list == nil {
+	if !m.running.CompareAndSwap(true, false) {
 		return nil
 	}
 	if err := m.list.Leave(leaveTimeout); err != nil {
@@ -220,7 +223,7 @@ func (m *Memberlist) rejoin() {
 
 func (m *Memberlist) join(id, address string) {
 	// The library looks names up in ways of its own (TCP, type ANY); it gets an IP address.
-	host, port, err := resolveBind(m.ctx, address)
+	host, port, err := resolve(m.ctx, address)
 	if err == nil {
 		_, err = m.list.Join([]string{id + "/" + net.JoinHostPort(host, fmt.Sprint(port))})
 	}
@@ -242,8 +245,8 @@ func (m *Memberlist) join(id, address string) {
 // oneLine flattens the library's lists of errors.
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
-// resolveBind splits host:port and looks up the host.
-func resolveBind(ctx context.Context, address string) (host string, port int, err error) {
+// resolve splits host:port and looks up the host, preferring IPv4: all nodes must come to the same address.
+func resolve(ctx context.Context, address string) (host string, port int, err error) {
 	name, service, err := net.SplitHostPort(address)
 	if err != nil {
 		return "", 0, err
@@ -265,7 +268,7 @@ func resolveBind(ctx context.Context, address string) (host string, port int, er
 		return "", 0, err
 	}
 	best := ips[0]
-	for _, ip := range ips { // both ends must come to the same family
+	for _, ip := range ips {
 		if ip.Unmap().Is4() {
 			best = ip
 			break

@@ -247,7 +247,7 @@ func TestGossipFormatsGolden(t *testing.T) {
 		"digest": {hex.EncodeToString(encodeDigest("n1", d)), "01026e31aa" + strings.Repeat("00", 30) + "bb"},
 		"meta":   {hex.EncodeToString(nodeMeta("demo", 256)), "012a97516c354b6884" + "00000100"},
 		"stream": {hex.EncodeToString(introduction("n1")), "d1026e31"},
-		"key":    {hex.EncodeToString(gossipKey("demo", "s")), "-"},
+		"key":    {hex.EncodeToString(gossipKey("demo", "s")), "4878f3ceef8dfbc020f20e9d7f90c0b78555f419b0362892eb8d3f0e286de719"},
 		"label":  {clusterLabel("demo"), "dynamo/1/demo"},
 	} {
 		if c.got != c.want {

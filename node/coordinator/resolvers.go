@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"dynamo/node/causal"
@@ -148,26 +149,18 @@ func resolverError(err error) error {
 func (r *Resolvers) push(ctx context.Context, module []byte) {
 	ctx, cancel := context.WithTimeout(ctx, pushTimeout)
 	defer cancel()
-	results := make(chan error)
-	sent := 0
+	var wg sync.WaitGroup
 	for _, m := range r.s.Catalog.View().Members {
 		if m.ID == r.s.Self || !r.s.Members.Reachable(m.ID) {
 			continue
 		}
-		sent++
-		go func() {
-			_, err := r.s.Transport.Call(ctx, m.ID, &peer.ModulePut{Module: module})
-			if err != nil {
-				err = fmt.Errorf("%s: %w", m.ID, err)
+		wg.Go(func() {
+			if _, err := r.s.Transport.Call(ctx, m.ID, &peer.ModulePut{Module: module}); err != nil {
+				r.s.Logger.Warn("node did not take the module, it will fetch it", "member", m.ID, "err", err)
 			}
-			results <- err
-		}()
+		})
 	}
-	for range sent {
-		if err := <-results; err != nil {
-			r.s.Logger.Warn("node did not take the module, it will fetch it", "err", err)
-		}
-	}
+	wg.Wait()
 }
 
 func (r *Resolvers) policy(ctx context.Context, keyspace string, p config.Policy) error {

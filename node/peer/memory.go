@@ -145,16 +145,11 @@ func (n *Network) Heal() {
 	clear(n.mu.cuts)
 }
 
-func (n *Network) isCut(from, to string) bool {
+// path says whether there is a cut on the way, and who bears the name at its end.
+func (n *Network) path(from, to string) (cut bool, e *Endpoint) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.mu.cuts[[2]string{from, to}]
-}
-
-func (n *Network) endpoint(id string) *Endpoint {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.mu.endpoints[id]
+	return n.mu.cuts[[2]string{from, to}], n.mu.endpoints[to]
 }
 
 // fate is what the network does with one message.
@@ -351,7 +346,7 @@ func (e *Endpoint) call(ctx context.Context, node string, m Message) (Message, e
 // send puts the request on its way, twice if the network wants so.
 func (x *exchange) send() bool {
 	n, from := x.from.n, x.from.id
-	if n.isCut(from, x.node) {
+	if cut, _ := n.path(from, x.node); cut {
 		x.settle(outcome{how: cutBefore})
 		return true
 	}
@@ -372,10 +367,8 @@ func (x *exchange) send() bool {
 
 // sleep waits on the network's behalf; false if e was closed meanwhile.
 func (e *Endpoint) sleep(d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
 	select {
-	case <-t.C:
+	case <-time.After(d):
 	case <-e.dispatcher.ctx.Done():
 	}
 	return e.dispatcher.ctx.Err() == nil
@@ -384,11 +377,11 @@ func (e *Endpoint) sleep(d time.Duration) bool {
 // arrive hands the request to whoever bears the node's name now.
 func (x *exchange) arrive() {
 	n, from := x.from.n, x.from
-	if n.isCut(from.id, x.node) {
+	cut, to := n.path(from.id, x.node)
+	if cut {
 		x.settle(outcome{how: cutAfter})
 		return
 	}
-	to := n.endpoint(x.node)
 	if to == nil {
 		x.settle(outcome{how: nobody})
 		return
@@ -442,12 +435,12 @@ func (x *exchange) answer(to *Endpoint, reply Message) {
 	f := n.draw(to.id, x.from.id, "reply", payload)
 	n.release(f.again)
 	defer n.release(f.first)
-	switch {
-	case !to.sleep(f.first.after):
-		// Close has told the caller.
-	case n.isCut(to.id, x.from.id):
+	if !to.sleep(f.first.after) {
+		return // Close has told the caller.
+	}
+	if cut, _ := n.path(to.id, x.from.id); cut {
 		x.settle(outcome{how: cutAfter})
-	case !f.lost:
+	} else if !f.lost {
 		x.from.counters.bytesIn.Add(size)
 		x.settle(outcome{how: answered, kind: reply.Kind(), payload: payload})
 	}
@@ -458,12 +451,6 @@ func (x *exchange) answer(to *Endpoint, reply Message) {
 func (x *exchange) wait(ctx context.Context, m Message) (Message, error) {
 	var bad error
 	var late <-chan time.Time
-	var timer *time.Timer
-	defer func() {
-		if timer != nil {
-			timer.Stop()
-		}
-	}()
 	for {
 		select {
 		case o := <-x.outcomes:
@@ -477,8 +464,7 @@ func (x *exchange) wait(ctx context.Context, m Message) (Message, error) {
 			if bad == nil {
 				var after time.Duration
 				after, bad = x.bad(o)
-				timer = time.NewTimer(after)
-				late = timer.C
+				late = time.After(after)
 			}
 		case <-late:
 			return nil, bad

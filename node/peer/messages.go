@@ -71,12 +71,16 @@ func (k Kind) Reply() Kind {
 	return 0
 }
 
-// bulk says that requests of kind k, or their replies, may be long and nobody waits for them in a
-// hurry: they travel on a connection of their own.
-func (k Kind) bulk() bool {
-	switch k {
-	case KindList, KindMetaSync, KindModuleGet, KindModulePut:
+// bulk says that m or its answer may be long, and is not waited for in a hurry or would hold up what
+// is: it travels on a connection of its own.
+func bulk(m Message) bool {
+	switch m := m.(type) {
+	case *List, *MetaSync, *ModuleGet, *ModulePut:
 		return true
+	case *Apply:
+		return len(m.Object) > bulkRequestsBytes
+	case *Write:
+		return len(m.Value.Bytes) > bulkRequestsBytes
 	}
 	return false
 }
@@ -89,6 +93,32 @@ type Message interface {
 	// refused by the receiver.
 	AppendTo(dst []byte) []byte
 }
+
+// Kind implements Message.
+func (*Ping) Kind() Kind          { return KindPing }
+func (*Ack) Kind() Kind           { return KindAck }
+func (*Failure) Kind() Kind       { return KindFailure }
+func (*Read) Kind() Kind          { return KindRead }
+func (*ReadReply) Kind() Kind     { return KindReadReply }
+func (*Apply) Kind() Kind         { return KindApply }
+func (*Write) Kind() Kind         { return KindWrite }
+func (*WriteReply) Kind() Kind    { return KindWriteReply }
+func (*Inspect) Kind() Kind       { return KindInspect }
+func (*InspectReply) Kind() Kind  { return KindInspectReply }
+func (*List) Kind() Kind          { return KindList }
+func (*ListReply) Kind() Kind     { return KindListReply }
+func (*MetaSync) Kind() Kind      { return KindMetaSync }
+func (*MetaSyncReply) Kind() Kind { return KindMetaSyncReply }
+func (*ModuleGet) Kind() Kind     { return KindModuleGet }
+func (*ModuleReply) Kind() Kind   { return KindModuleReply }
+func (*ModulePut) Kind() Kind     { return KindModulePut }
+
+// AppendTo implements Message.
+func (*Ping) AppendTo(dst []byte) []byte        { return dst }
+func (*Ack) AppendTo(dst []byte) []byte         { return dst }
+func (m *Inspect) AppendTo(dst []byte) []byte   { return m.Target.appendTo(dst) }
+func (m *ModuleGet) AppendTo(dst []byte) []byte { return append(dst, m.SHA256[:]...) }
+func (m *ModulePut) AppendTo(dst []byte) []byte { return appendBytes(dst, m.Module) }
 
 // Decode reads a payload. It is total: any bytes yield a message or an error that wraps
 // ErrMalformed. Byte fields alias b; those of length zero are nil.
@@ -128,15 +158,9 @@ func (d *decoder) message(kind Kind) Message {
 	case KindListReply:
 		return d.listReply()
 	case KindMetaSync:
-		m := &MetaSync{}
-		copy(m.Digest[:], d.take(32))
-		m.State = d.blob()
-		return m
+		return d.metaSync()
 	case KindMetaSyncReply:
-		m := &MetaSyncReply{}
-		copy(m.Digest[:], d.take(32))
-		m.State = d.blob()
-		return m
+		return (*MetaSyncReply)(d.metaSync())
 	case KindModuleGet:
 		m := &ModuleGet{}
 		copy(m.SHA256[:], d.take(32))
@@ -179,20 +203,8 @@ func (d *decoder) uint64() uint64 {
 // Ping asks for a sign of life. The transport answers it itself, without the Handler.
 type Ping struct{}
 
-// Kind implements Message.
-func (*Ping) Kind() Kind { return KindPing }
-
-// AppendTo implements Message; the payload is empty.
-func (*Ping) AppendTo(dst []byte) []byte { return dst }
-
 // Ack says that it was done, durably unless the request said otherwise.
 type Ack struct{}
-
-// Kind implements Message.
-func (*Ack) Kind() Kind { return KindAck }
-
-// AppendTo implements Message; the payload is empty.
-func (*Ack) AppendTo(dst []byte) []byte { return dst }
 
 // Failure answers any request. A caller sees it as *Error.
 //
@@ -201,9 +213,6 @@ type Failure struct {
 	Code, Detail           string
 	Retryable, MaybeStored bool
 }
-
-// Kind implements Message.
-func (*Failure) Kind() Kind { return KindFailure }
 
 // AppendTo implements Message. It cuts what would be too long: a failure must not get lost.
 func (m *Failure) AppendTo(dst []byte) []byte {
@@ -236,9 +245,6 @@ type Read struct {
 	Known      causal.Hash
 }
 
-// Kind implements Message.
-func (*Read) Kind() Kind { return KindRead }
-
 // AppendTo implements Message.
 func (m *Read) AppendTo(dst []byte) []byte {
 	dst = appendFlags(dst, m.Hints, m.WantObject)
@@ -260,9 +266,6 @@ type ReadReply struct {
 	// Object is nil if it is the known one, was not wanted, or is not there.
 	Object []byte
 }
-
-// Kind implements Message.
-func (*ReadReply) Kind() Kind { return KindReadReply }
 
 // AppendTo implements Message.
 func (m *ReadReply) AppendTo(dst []byte) []byte {
@@ -287,9 +290,6 @@ type Apply struct {
 	// Buffered allows an answer before the copy is durable.
 	Buffered bool
 }
-
-// Kind implements Message.
-func (*Apply) Kind() Kind { return KindApply }
 
 // AppendTo implements Message.
 func (m *Apply) AppendTo(dst []byte) []byte {
@@ -323,9 +323,6 @@ type Write struct {
 	IfNoneMatch bool
 	RequestID   string
 }
-
-// Kind implements Message.
-func (*Write) Kind() Kind { return KindWrite }
 
 // AppendTo implements Message.
 func (m *Write) AppendTo(dst []byte) []byte {
@@ -362,9 +359,6 @@ type WriteReply struct {
 	Token string
 }
 
-// Kind implements Message.
-func (*WriteReply) Kind() Kind { return KindWriteReply }
-
 // AppendTo implements Message.
 func (m *WriteReply) AppendTo(dst []byte) []byte {
 	return appendBytes(appendBytes(dst, m.Object), m.Token)
@@ -376,12 +370,6 @@ func (d *decoder) writeReply() *WriteReply {
 
 // Inspect asks for all that a node holds of a key, copy by copy: target.
 type Inspect struct{ Target }
-
-// Kind implements Message.
-func (*Inspect) Kind() Kind { return KindInspect }
-
-// AppendTo implements Message.
-func (m *Inspect) AppendTo(dst []byte) []byte { return m.Target.appendTo(dst) }
 
 // InspectReply answers Inspect.
 //
@@ -398,9 +386,6 @@ type InspectHint struct {
 	Object []byte
 }
 
-// Kind implements Message.
-func (*InspectReply) Kind() Kind { return KindInspectReply }
-
 // AppendTo implements Message.
 func (m *InspectReply) AppendTo(dst []byte) []byte {
 	dst = appendBytes(dst, m.Own)
@@ -413,11 +398,8 @@ func (m *InspectReply) AppendTo(dst []byte) []byte {
 
 func (d *decoder) inspectReply() *InspectReply {
 	m := &InspectReply{Own: d.blob()}
-	for range d.count(2) {
+	for n := d.count(2); n > 0 && d.err == nil; n-- {
 		m.Hints = append(m.Hints, InspectHint{d.string(), d.blob()})
-		if d.err != nil {
-			break
-		}
 	}
 	return m
 }
@@ -435,9 +417,6 @@ type List struct {
 	// Values sends the versions' bytes too.
 	Values bool
 }
-
-// Kind implements Message.
-func (*List) Kind() Kind { return KindList }
 
 // AppendTo implements Message.
 func (m *List) AppendTo(dst []byte) []byte {
@@ -465,9 +444,6 @@ type ListReply struct {
 // ListEntry is one key and its object.
 type ListEntry struct{ Key, Object []byte }
 
-// Kind implements Message.
-func (*ListReply) Kind() Kind { return KindListReply }
-
 // AppendTo implements Message.
 func (m *ListReply) AppendTo(dst []byte) []byte {
 	dst = appendFlags(dst, m.More)
@@ -480,11 +456,8 @@ func (m *ListReply) AppendTo(dst []byte) []byte {
 
 func (d *decoder) listReply() *ListReply {
 	m := &ListReply{More: d.flags(1) != 0}
-	for range d.count(2) {
+	for n := d.count(2); n > 0 && d.err == nil; n-- {
 		m.Entries = append(m.Entries, ListEntry{d.key(), d.blob()})
-		if d.err != nil {
-			break
-		}
 	}
 	return m
 }
@@ -495,45 +468,32 @@ type MetaSync struct {
 	State  []byte
 }
 
-// Kind implements Message.
-func (*MetaSync) Kind() Kind { return KindMetaSync }
-
 // AppendTo implements Message.
 func (m *MetaSync) AppendTo(dst []byte) []byte {
 	return appendBytes(append(dst, m.Digest[:]...), m.State)
 }
 
-// MetaSyncReply answers MetaSync in the same form.
-type MetaSyncReply struct {
-	Digest [32]byte
-	State  []byte
+func (d *decoder) metaSync() *MetaSync {
+	m := &MetaSync{}
+	copy(m.Digest[:], d.take(32))
+	m.State = d.blob()
+	return m
 }
 
-// Kind implements Message.
-func (*MetaSyncReply) Kind() Kind { return KindMetaSyncReply }
+// MetaSyncReply answers MetaSync in the same form.
+type MetaSyncReply MetaSync
 
 // AppendTo implements Message.
-func (m *MetaSyncReply) AppendTo(dst []byte) []byte {
-	return appendBytes(append(dst, m.Digest[:]...), m.State)
-}
+func (m *MetaSyncReply) AppendTo(dst []byte) []byte { return (*MetaSync)(m).AppendTo(dst) }
 
 // ModuleGet asks for a resolver module by its hash: 32 bytes.
 type ModuleGet struct{ SHA256 [32]byte }
-
-// Kind implements Message.
-func (*ModuleGet) Kind() Kind { return KindModuleGet }
-
-// AppendTo implements Message.
-func (m *ModuleGet) AppendTo(dst []byte) []byte { return append(dst, m.SHA256[:]...) }
 
 // ModuleReply answers ModuleGet: u8 flags (1 found), bytes module.
 type ModuleReply struct {
 	Found  bool
 	Module []byte
 }
-
-// Kind implements Message.
-func (*ModuleReply) Kind() Kind { return KindModuleReply }
 
 // AppendTo implements Message.
 func (m *ModuleReply) AppendTo(dst []byte) []byte {
@@ -542,9 +502,3 @@ func (m *ModuleReply) AppendTo(dst []byte) []byte {
 
 // ModulePut hands a resolver module over: bytes module. Idempotent.
 type ModulePut struct{ Module []byte }
-
-// Kind implements Message.
-func (*ModulePut) Kind() Kind { return KindModulePut }
-
-// AppendTo implements Message.
-func (m *ModulePut) AppendTo(dst []byte) []byte { return appendBytes(dst, m.Module) }

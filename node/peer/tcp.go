@@ -209,7 +209,7 @@ func (t *TCP) call(ctx context.Context, node string, m Message) (Message, error)
 	if node == t.self {
 		return t.dispatcher.loopback(ctx, node, m)
 	}
-	l := t.link(linkKey{node, m.Kind().bulk() || large(m)})
+	l := t.link(linkKey{node, bulk(m)})
 	if l == nil {
 		return nil, &UnreachableError{Node: node, Cause: ErrClosed}
 	}
@@ -218,17 +218,6 @@ func (t *TCP) call(ctx context.Context, node string, m Message) (Message, error)
 		return nil, err
 	}
 	return c.call(ctx, m)
-}
-
-// large says that small requests should not have to wait behind m.
-func large(m Message) bool {
-	switch m := m.(type) {
-	case *Apply:
-		return len(m.Object) > bulkRequestsBytes
-	case *Write:
-		return len(m.Value.Bytes) > bulkRequestsBytes
-	}
-	return false
 }
 
 func (t *TCP) link(k linkKey) *link {
@@ -292,11 +281,9 @@ func (t *TCP) accept() {
 		case err != nil:
 			// Out of file descriptors, most likely: wait for some to come back.
 			t.o.Logger.Error("cannot accept peer connections", "err", err)
-			pause := time.NewTimer(t.o.MinBackoff)
 			select {
-			case <-pause.C:
+			case <-time.After(t.o.MinBackoff):
 			case <-t.dispatcher.ctx.Done():
-				pause.Stop()
 				return
 			}
 		case t.shaking.Add(1) > maxShaking || !t.own(nc, ""):

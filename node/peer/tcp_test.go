@@ -504,7 +504,7 @@ func TestInflightBytesAreBounded(t *testing.T) {
 		_, err := n2.Call(t.Context(), "n1", &Apply{Object: make([]byte, 4<<10)})
 		done <- err
 	}()
-	<-entered
+	await(t, entered, done)
 	_, err := n2.Call(within(t, 10*time.Second), "n1", &Apply{Object: make([]byte, 10)})
 	if pe, ok := errors.AsType[*Error](err); !ok || pe.Code != CodeOverloaded {
 		t.Errorf("beyond the bound: %v", err)
@@ -517,11 +517,12 @@ func TestInflightBytesAreBounded(t *testing.T) {
 
 func TestBlockedNodeGetsNoAnswer(t *testing.T) {
 	f := &tcpFabric{}
-	n1 := f.listen(t, f.options(spec{id: "n1", handler: echo}))
-	n2 := f.listen(t, f.options(spec{id: "n2", handler: echo}))
-	if _, err := n1.Call(within(t, 10*time.Second), "n2", read("k")); err != nil {
-		t.Fatal(err)
-	}
+	n1 := f.listen(t, f.options(spec{id: "n1", handler: echo, dialTimeout: 200 * time.Millisecond}))
+	n2 := f.listen(t, f.options(spec{id: "n2", handler: echo, dialTimeout: 200 * time.Millisecond}))
+	eventually(t, "connected", func() bool {
+		_, err := n1.Call(within(t, 10*time.Second), "n2", read("k"))
+		return err == nil
+	})
 	// One side alone is enough.
 	n2.Block([]string{"n1"})
 	eventually(t, "the connection is dropped", func() bool { return n1.Stats().ConnectionsOut == 0 && n2.Stats().ConnectionsIn == 0 })

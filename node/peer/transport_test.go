@@ -54,6 +54,8 @@ type spec struct {
 	handler     handlerFunc
 	admit       func(Hello) error
 	maxInflight int
+	// blocked nodes take as long as this to fail; others need it only on a busy machine.
+	dialTimeout time.Duration
 }
 
 func (s spec) hello() Hello {
@@ -76,6 +78,8 @@ type testNode interface {
 // fabric is a kind of network: the suite runs over each.
 type fabric interface {
 	start(t *testing.T, s spec) testNode
+	// stop closes a node and leaves nobody at its address.
+	stop(t *testing.T, n testNode)
 	cut(a, b string)
 	heal()
 }
@@ -92,6 +96,14 @@ func (f *memoryFabric) start(t *testing.T, s spec) testNode {
 	t.Cleanup(func() { e.Close() })
 	return e
 }
+
+func (f *memoryFabric) stop(t *testing.T, n testNode) {
+	t.Helper()
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func (f *memoryFabric) cut(a, b string) { f.n.Cut(a, b) }
 func (f *memoryFabric) heal()           { f.n.Heal() }
 
@@ -109,13 +121,10 @@ func (f *tcpFabric) address(node string) (string, bool) {
 }
 
 func (f *tcpFabric) options(s spec) Options {
-	addr, ok := f.address(s.id)
-	if !ok {
-		addr = "127.0.0.1:0"
-	}
+	orElse(&s.dialTimeout, 10*time.Second)
 	return Options{
-		Addr: addr, Hello: s.hello, Secret: "open sesame", Address: f.address, Handler: s.handler, Admit: s.admit,
-		MaxInflight: s.maxInflight, DialTimeout: 200 * time.Millisecond, MinBackoff: 10 * time.Millisecond, MaxBackoff: 50 * time.Millisecond,
+		Addr: "127.0.0.1:0", Hello: s.hello, Secret: "open sesame", Address: f.address, Handler: s.handler, Admit: s.admit,
+		MaxInflight: s.maxInflight, DialTimeout: s.dialTimeout, HandshakeTimeout: 10 * time.Second, MinBackoff: 10 * time.Millisecond, MaxBackoff: 50 * time.Millisecond,
 	}
 }
 
@@ -138,6 +147,15 @@ func (f *tcpFabric) listen(t *testing.T, o Options) *TCP {
 	return tr
 }
 
+// stop leads callers to a port where nothing listens; the old one may be another test's soon.
+func (f *tcpFabric) stop(t *testing.T, n testNode) {
+	t.Helper()
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f.route(n.(*TCP).self, "127.0.0.1:1")
+}
+
 func (f *tcpFabric) cut(a, b string) {
 	f.nodes[a].Block([]string{b})
 	f.nodes[b].Block([]string{a})
@@ -146,6 +164,18 @@ func (f *tcpFabric) cut(a, b string) {
 func (f *tcpFabric) heal() {
 	for _, n := range f.nodes {
 		n.Block(nil)
+	}
+}
+
+// await returns what comes from a handler, and fails the test if its call ends before.
+func await[T any](t *testing.T, entered <-chan T, ended <-chan error) T {
+	t.Helper()
+	select {
+	case v := <-entered:
+		return v
+	case err := <-ended:
+		t.Fatalf("the call ended before it was handled: %v", err)
+		panic("unreachable")
 	}
 }
 
@@ -309,7 +339,7 @@ func conformCancellation(t *testing.T, f fabric) {
 			_, err := n1.Call(ctx, to, read("wait"))
 			done <- err
 		}()
-		inHandler := <-entered
+		inHandler := await(t, entered, done)
 		cancel()
 		if err := <-done; !errors.Is(err, context.Canceled) {
 			t.Errorf("to %s: %v", to, err)
@@ -431,7 +461,7 @@ func conformClose(t *testing.T, f fabric) {
 			_, err := n.Call(t.Context(), to, read("k"))
 			errs <- err
 		}()
-		<-entered
+		await(t, entered, errs)
 	}
 	call(n1, "n2")
 	call(n2, "n2")
@@ -465,9 +495,7 @@ func conformClose(t *testing.T, f fabric) {
 func conformUnreachable(t *testing.T, f fabric) {
 	n1 := f.start(t, spec{id: "n1", handler: echo})
 	n2 := f.start(t, spec{id: "n2", handler: echo})
-	if err := n2.Close(); err != nil {
-		t.Fatal(err)
-	}
+	f.stop(t, n2)
 	for _, to := range []string{"n2", "nobody"} {
 		for range 2 {
 			_, err := n1.Call(within(t, 10*time.Second), to, read("k"))
@@ -536,9 +564,7 @@ func conformRestart(t *testing.T, f fabric) {
 		if _, err := n1.Call(ctx, "n2", read("k")); err != nil {
 			t.Fatal(err)
 		}
-		if err := n2.Close(); err != nil {
-			t.Fatal(err)
-		}
+		f.stop(t, n2)
 		if _, err := n1.Call(ctx, "n2", read("k")); !errors.Is(err, ErrUnreachable) {
 			t.Fatalf("while it is away: %v", err)
 		}
@@ -563,15 +589,21 @@ func conformCut(t *testing.T, f fabric) {
 		}
 		return echo(ctx, from, m)
 	}
-	n1 := f.start(t, spec{id: "n1", handler: handler})
-	n2 := f.start(t, spec{id: "n2", handler: handler})
-	n3 := f.start(t, spec{id: "n3", handler: handler})
+	n1 := f.start(t, spec{id: "n1", handler: handler, dialTimeout: 200 * time.Millisecond})
+	n2 := f.start(t, spec{id: "n2", handler: handler, dialTimeout: 200 * time.Millisecond})
+	n3 := f.start(t, spec{id: "n3", handler: handler, dialTimeout: 200 * time.Millisecond})
+	for from, to := range map[testNode]string{n1: "n2", n2: "n1", n3: "n2"} {
+		eventually(t, "connected", func() bool {
+			_, err := from.Call(within(t, 10*time.Second), to, &Ping{})
+			return err == nil
+		})
+	}
 	pending := make(chan error, 1)
 	go func() {
 		_, err := n1.Call(t.Context(), "n2", read("wait"))
 		pending <- err
 	}()
-	<-entered
+	await(t, entered, pending)
 	f.cut("n1", "n2")
 	close(release)
 	if err := <-pending; !errors.Is(err, ErrUnreachable) {
@@ -588,9 +620,10 @@ func conformCut(t *testing.T, f fabric) {
 	if _, err := n1.Call(within(t, 10*time.Microsecond), "n2", read("k")); err == nil {
 		t.Error("across the cut with a short deadline: no error")
 	}
-	if _, err := n1.Call(within(t, 10*time.Second), "n3", read("k")); err != nil {
-		t.Errorf("beside the cut: %v", err)
-	}
+	eventually(t, "beside the cut", func() bool {
+		_, err := n1.Call(within(t, 10*time.Second), "n3", read("k"))
+		return err == nil
+	})
 	if _, err := n3.Call(within(t, 10*time.Second), "n2", read("k")); err != nil {
 		t.Errorf("beside the cut: %v", err)
 	}

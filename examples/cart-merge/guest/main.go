@@ -13,14 +13,14 @@ import "unsafe"
 // there. Go's garbage collector must not reclaim either meanwhile, so we hold
 // on to them here. Every merge runs in a fresh copy of the module, hence
 // nothing piles up and nothing of one key can be seen by another.
-var request, answer []byte
+var held struct{ request, answer []byte }
 
 // alloc makes room for a request of size bytes and says where.
 //
 //go:wasmexport dynamo_alloc
 func alloc(size int32) int32 {
-	request = make([]byte, max(size, 1))
-	return int32(uintptr(unsafe.Pointer(&request[0])))
+	held.request = make([]byte, max(size, 1))
+	return int32(uintptr(unsafe.Pointer(&held.request[0])))
 }
 
 // resolveV1 merges the request that now lies in that room. The result is the
@@ -28,8 +28,8 @@ func alloc(size int32) int32 {
 //
 //go:wasmexport dynamo_resolve_v1
 func resolveV1(_, size int32) int64 {
-	answer = resolve(request[:size])
-	return int64(uintptr(unsafe.Pointer(&answer[0])))<<32 | int64(len(answer))
+	held.answer = resolve(held.request[:size])
+	return int64(uintptr(unsafe.Pointer(&held.answer[0])))<<32 | int64(len(held.answer))
 }
 
 // main is not called in a module of this kind, but Go wants one.
