@@ -10,10 +10,7 @@ import (
 
 // Handle answers the messages of other nodes. It implements peer.Handler.
 func (n *Node) Handle(ctx context.Context, from string, m peer.Message) (peer.Message, error) {
-	switch m := m.(type) {
-	case *peer.Ping:
-		return &peer.Ack{}, nil
-	case *peer.MetaSync:
+	if m, ok := m.(*peer.MetaSync); ok {
 		digest, state, err := n.state.Sync(m.Digest, m.State)
 		return &peer.MetaSyncReply{Digest: digest, State: state}, err
 	}

@@ -21,10 +21,10 @@ type cartJSON struct {
 func parseCart(b []byte) (cart, error) {
 	var j cartJSON
 	if err := json.Unmarshal(b, &j); err != nil {
-		return nil, fmt.Errorf("not a cart: %w", err)
+		return nil, fmt.Errorf("%w: %w", errNotCart, err)
 	}
 	if j.Items == nil {
-		return nil, fmt.Errorf("not a cart: it has no items: %.80q", b)
+		return nil, fmt.Errorf("%w: it has no items: %.80q", errNotCart, b)
 	}
 	return j.Items, nil
 }

@@ -16,9 +16,6 @@ const callTimeout = 10 * time.Second
 // pollInterval is how often something is asked for that is about to happen.
 const pollInterval = 50 * time.Millisecond
 
-// statusConflict300 is the status of several siblings.
-const contentType = "application/json"
-
 // node is one node as its clients see it.
 type node struct {
 	name string
@@ -62,7 +59,7 @@ func (n node) read(ctx context.Context, keyspace, key string, o client.CallOptio
 func (n node) write(ctx context.Context, keyspace, key string, value []byte, o client.CallOptions) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	o.ContentType = contentType
+	o.ContentType = "application/json"
 	if _, err := n.c.Put(ctx, keyspace, key, value, o); err != nil {
 		return fmt.Errorf("write via %s: %w", n.name, err)
 	}
@@ -195,11 +192,13 @@ var (
 	errNotYet = errors.New("not yet")
 	// errMismatch is an answer that breaks what the store promises.
 	errMismatch = errors.New("mismatch")
+	// errNotCart is a value that somebody else must have written.
+	errNotCart = errors.New("not a cart")
 )
 
 // isNonsense reports whether an answer came and waiting will not make it better.
 func isNonsense(err error) bool {
-	return errors.Is(err, errMismatch) || errors.Is(err, os.ErrNotExist)
+	return errors.Is(err, errMismatch) || errors.Is(err, errNotCart)
 }
 
 func isCode(err error, code string) bool {

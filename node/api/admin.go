@@ -1,280 +1,199 @@
 package api
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
-	"fmt"
-	"html"
-	"io"
-	"strings"
+	"slices"
 
-	"github.com/prometheus/common/expfmt"
 	"github.com/valyala/fasthttp"
 
-	"dynamo/node/config"
 	"dynamo/node/coordinator"
 )
 
-// decode reads a JSON body strictly.
-func (r *request) decode(v any) error {
-	b, err := r.body()
+// listKeyspaces is GET /v1/keyspaces: those that the token may see.
+func (s *Server) listKeyspaces(c *call) error {
+	all := slices.DeleteFunc(slices.Clone(s.o.Keyspaces.Keyspaces()), func(k coordinator.KeyspaceInfo) bool { return !c.grant.sees(k.Name) })
+	if all == nil {
+		all = []coordinator.KeyspaceInfo{}
+	}
+	return c.answerJSON(fasthttp.StatusOK, struct {
+		Keyspaces []coordinator.KeyspaceInfo `json:"keyspaces"`
+	}{all})
+}
+
+// showKeyspace is GET /v1/keyspaces/{keyspace}.
+func (s *Server) showKeyspace(c *call) error {
+	info, err := s.o.Keyspaces.Keyspace(c.keyspace)
 	if err != nil {
 		return err
 	}
-	if len(bytes.TrimSpace(b)) == 0 {
-		return nil
-	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		return badRequest("the body is not the JSON this call takes: %v", err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return badRequest("there is more than one JSON value in the body")
-	}
-	return nil
+	return c.answerJSON(fasthttp.StatusOK, info)
 }
 
-func (s *Server) keyspaces(_ context.Context, r *request) error {
-	if err := r.params.end(); err != nil {
-		return err
+// putKeyspace is PUT /v1/keyspaces/{keyspace}. No body means defaults, or no change.
+func (s *Server) putKeyspace(c *call) error {
+	var change coordinator.KeyspaceChange
+	if len(c.body) > 0 {
+		if err := c.decode(&change); err != nil {
+			return err
+		}
 	}
-	return r.json(map[string]any{"keyspaces": s.o.Keyspaces.Keyspaces()})
-}
-
-func (s *Server) keyspace(_ context.Context, r *request) error {
-	if err := r.params.end(); err != nil {
-		return err
-	}
-	ks, err := s.o.Keyspaces.Keyspace(r.keyspace())
-	if err != nil {
-		return err
-	}
-	return r.json(ks)
-}
-
-func (s *Server) putKeyspace(ctx context.Context, r *request) error {
-	if err := r.params.end(); err != nil {
-		return err
-	}
-	if !config.IsKeyspaceName(r.keyspace()) {
-		return badRequest("%q is no keyspace name: a lower-case letter, then up to 62 of a-z 0-9 _ -", r.keyspace())
-	}
-	var c coordinator.KeyspaceChange
-	if err := r.decode(&c); err != nil {
-		return err
-	}
-	ks, created, err := s.o.Keyspaces.PutKeyspace(ctx, r.keyspace(), c)
+	info, created, err := s.o.Keyspaces.PutKeyspace(c.context, c.keyspace, change)
 	if err != nil {
 		return err
 	}
 	if created {
-		r.SetStatusCode(fasthttp.StatusCreated)
+		c.set("Location", "/v1/keyspaces/"+c.keyspace)
+		return c.answerJSON(fasthttp.StatusCreated, info)
 	}
-	return r.json(ks)
+	return c.answerJSON(fasthttp.StatusOK, info)
 }
 
-func (s *Server) dropKeyspace(ctx context.Context, r *request) error {
-	if err := r.params.end(); err != nil {
-		return err
-	}
-	if err := s.o.Keyspaces.DropKeyspace(ctx, r.keyspace()); err != nil {
-		return err
-	}
-	r.SetStatusCode(fasthttp.StatusNoContent)
-	return nil
+// dropKeyspace is DELETE /v1/keyspaces/{keyspace}.
+func (s *Server) dropKeyspace(c *call) error {
+	return c.nothing(s.o.Keyspaces.DropKeyspace(c.context, c.keyspace))
 }
 
-func (s *Server) resolver(ctx context.Context, r *request) error {
-	if err := r.params.end(); err != nil {
-		return err
+// nothing answers 204 unless there is an error.
+func (c *call) nothing(err error) error {
+	if err == nil {
+		c.ctx.Response.SetStatusCode(fasthttp.StatusNoContent)
 	}
-	if strings.Contains(string(r.Request.Header.Peek("Accept")), "application/wasm") {
-		b, err := s.o.Resolvers.Module(ctx, r.keyspace())
+	return err
+}
+
+// showResolver is GET /v1/keyspaces/{keyspace}/resolver: its state, or the module itself.
+func (s *Server) showResolver(c *call) error {
+	c.ctx.Response.Header.Set("Vary", "Accept")
+	if !prefers(c.list("Accept"), mediaWASM, mediaJSON) {
+		st, err := s.o.Resolvers.Status(c.keyspace)
 		if err != nil {
 			return err
 		}
-		r.Response.Header.SetContentType("application/wasm")
-		r.Response.SetBodyRaw(b)
-		return nil
+		if st.History == nil {
+			st.History = []coordinator.ResolverVersion{}
+		}
+		return c.answerJSON(fasthttp.StatusOK, st)
 	}
-	st, err := s.o.Resolvers.Status(r.keyspace())
+	module, err := s.o.Resolvers.Module(c.context, c.keyspace)
 	if err != nil {
 		return err
 	}
-	return r.json(st)
+	c.ctx.Response.Header.SetContentType(mediaWASM)
+	c.ctx.Response.SetBodyRaw(module)
+	return nil
 }
 
-func (s *Server) putResolver(ctx context.Context, r *request) error {
-	check, ok := r.params.take("check")
-	if !ok {
-		check = coordinator.CheckStrict
-	}
-	if check != coordinator.CheckStrict && check != coordinator.CheckWarn && check != coordinator.CheckOff {
-		r.params.fail("check=%q is none of strict, warn and off", check)
-	}
-	builtin, named := r.params.take("builtin")
-	if err := r.params.end(); err != nil {
+// putResolver is PUT /v1/keyspaces/{keyspace}/resolver.
+func (s *Server) putResolver(c *call) error {
+	check, err := c.query.word("check", "strict", "warn", "off")
+	if err != nil {
 		return err
 	}
 	var up coordinator.ResolverUpload
-	var err error
-	if named {
-		up, err = s.o.Resolvers.UploadBuiltin(ctx, r.keyspace(), builtin, check)
-	} else {
-		up, err = s.uploadModule(ctx, r, check)
+	builtin, isBuiltin := c.query.get("builtin")
+	switch {
+	case isBuiltin && len(c.body) > 0:
+		return badRequest("either a module or builtin=NAME, not both")
+	case isBuiltin:
+		up, err = s.o.Resolvers.UploadBuiltin(c.context, c.keyspace, builtin, check)
+	case len(c.body) == 0:
+		return badRequest("the body is to be the module, or the query is to say builtin=NAME")
+	default:
+		up, err = s.o.Resolvers.Upload(c.context, c.keyspace, c.body, check)
 	}
 	if err != nil {
 		return err
 	}
-	return r.json(up)
+	return c.answerJSON(fasthttp.StatusOK, up)
 }
 
-func (s *Server) uploadModule(ctx context.Context, r *request, check string) (coordinator.ResolverUpload, error) {
-	if ct, _, _ := strings.Cut(string(r.Request.Header.ContentType()), ";"); ct != "application/wasm" && ct != "" && ct != "application/octet-stream" {
-		return coordinator.ResolverUpload{}, &coordinator.Error{
-			Code: coordinator.CodeUnsupportedMedia, Detail: fmt.Sprintf("a module is application/wasm, not %s", ct),
-		}
-	}
-	b, err := r.body()
-	if err != nil {
-		return coordinator.ResolverUpload{}, err
-	}
-	return s.o.Resolvers.Upload(ctx, r.keyspace(), b, check)
+// removeResolver is DELETE /v1/keyspaces/{keyspace}/resolver.
+func (s *Server) removeResolver(c *call) error {
+	return c.nothing(s.o.Resolvers.Remove(c.context, c.keyspace))
 }
 
-func (s *Server) removeResolver(ctx context.Context, r *request) error {
-	if err := r.params.end(); err != nil {
-		return err
-	}
-	if err := s.o.Resolvers.Remove(ctx, r.keyspace()); err != nil {
-		return err
-	}
-	r.SetStatusCode(fasthttp.StatusNoContent)
-	return nil
-}
-
-func (s *Server) rollback(ctx context.Context, r *request) error {
-	if err := r.params.end(); err != nil {
-		return err
-	}
+// rollbackResolver is POST /v1/keyspaces/{keyspace}/resolver/rollback.
+func (s *Server) rollbackResolver(c *call) error {
 	var body struct {
-		Version int `json:"version"`
+		Version *int `json:"version"`
 	}
-	if err := r.decode(&body); err != nil {
+	if err := c.decode(&body); err != nil {
 		return err
 	}
-	v, err := s.o.Resolvers.Rollback(ctx, r.keyspace(), body.Version)
+	if body.Version == nil {
+		return badRequest(`rollback wants {"version":n}`)
+	}
+	v, err := s.o.Resolvers.Rollback(c.context, c.keyspace, *body.Version)
 	if err != nil {
 		return err
 	}
-	return r.json(v)
+	return c.answerJSON(fasthttp.StatusOK, v)
 }
 
-func (s *Server) try(ctx context.Context, r *request) error {
-	candidate, _ := r.params.take("candidate")
-	if err := r.params.end(); err != nil {
-		return err
-	}
+// maxTrySiblings bounds a trial merge, which holds all its siblings in memory at once.
+const maxTrySiblings = 128
+
+// tryResolver is POST /v1/keyspaces/{keyspace}/resolver/try.
+func (s *Server) tryResolver(c *call) error {
 	var body coordinator.TryRequest
-	if err := r.decode(&body); err != nil {
+	if err := c.decode(&body); err != nil {
 		return err
 	}
-	if len(body.Siblings) < 2 {
-		return badRequest("a merge takes at least two siblings")
+	if n := len(body.Siblings); n < 1 || n > maxTrySiblings {
+		return badRequest("a trial merge takes 1 to %d siblings, not %d", maxTrySiblings, n)
 	}
-	res, err := s.o.Resolvers.Try(ctx, r.keyspace(), candidate, body)
+	candidate, _ := c.query.get("candidate")
+	res, err := s.o.Resolvers.Try(c.context, c.keyspace, candidate, body)
 	if err != nil {
 		return err
 	}
-	return r.json(res)
+	return c.answerJSON(fasthttp.StatusOK, res)
 }
 
-func (s *Server) cluster(_ context.Context, r *request) error {
-	if err := r.params.end(); err != nil {
-		return err
-	}
-	return r.json(s.o.Cluster.Info())
-}
+// showCluster is GET /v1/cluster.
+func (s *Server) showCluster(c *call) error { return c.answerJSON(fasthttp.StatusOK, s.o.Cluster.Info()) }
 
-func (s *Server) ring(_ context.Context, r *request) error {
-	keyspace, one := r.params.take("keyspace")
-	key, hasKey := r.params.take("key")
-	if one != hasKey {
-		r.params.fail("keyspace and key go together")
+// showRing is GET /v1/cluster/ring: of all partitions, or of one key.
+func (s *Server) showRing(c *call) error {
+	keyspace, hasKeyspace := c.query.get("keyspace")
+	key, hasKey := c.query.get("key")
+	switch {
+	case !hasKeyspace && !hasKey:
+		return c.answerJSON(fasthttp.StatusOK, s.o.Cluster.Ring())
+	case !hasKeyspace || !hasKey:
+		return badRequest("keyspace and key go together")
 	}
-	if err := r.params.end(); err != nil {
+	if err := checkKey([]byte(key), s.o.Limits.MaxKeyBytes); err != nil {
 		return err
 	}
-	if !one {
-		return r.json(s.o.Cluster.Ring())
+	if err := c.grant.allows(c.endpoint.role, keyspace); err != nil {
+		return err
 	}
-	loc, err := s.o.Cluster.Locate(keyspace, []byte(key))
+	l, err := s.o.Cluster.Locate(keyspace, []byte(key))
 	if err != nil {
 		return err
 	}
-	return r.json(loc)
+	return c.answerJSON(fasthttp.StatusOK, l)
 }
 
-func (s *Server) cut(_ context.Context, r *request) error {
-	if err := r.params.end(); err != nil {
+// explain is GET /v1/explain/{keyspace}/{key}.
+func (s *Server) explain(c *call) error {
+	e, err := s.o.KV.Explain(c.context, c.keyspace, c.key)
+	if err != nil {
 		return err
 	}
+	return c.answerJSON(fasthttp.StatusOK, e)
+}
+
+// cut is PUT /v1/debug/cut: fault injection for tests.
+func (s *Server) cut(c *call) error {
 	var body struct {
-		Nodes []string `json:"nodes"`
+		Nodes *[]string `json:"nodes"`
 	}
-	if err := r.decode(&body); err != nil {
+	if err := c.decode(&body); err != nil {
 		return err
 	}
-	if err := s.o.Faults.Cut(body.Nodes); err != nil {
-		return badRequest("%v", err)
+	if body.Nodes == nil {
+		return badRequest(`cut wants {"nodes":[…]}; an empty list heals`)
 	}
-	r.SetStatusCode(fasthttp.StatusNoContent)
-	return nil
-}
-
-func (s *Server) healthz(_ context.Context, r *request) error {
-	r.Response.Header.SetContentType("text/plain; charset=utf-8")
-	r.Response.SetBodyString("ok\n")
-	return nil
-}
-
-func (s *Server) readyz(_ context.Context, r *request) error {
-	if err := s.o.Ready(); err != nil {
-		return &coordinator.Error{Code: coordinator.CodeNotReady, Detail: err.Error(), Retryable: true}
-	}
-	r.Response.Header.SetContentType("text/plain; charset=utf-8")
-	r.Response.SetBodyString("ready\n")
-	return nil
-}
-
-func (s *Server) showMetrics(_ context.Context, r *request) error {
-	families, err := s.o.Metrics.Gather()
-	if err != nil {
-		return err
-	}
-	format := expfmt.NewFormat(expfmt.TypeTextPlain)
-	var b bytes.Buffer
-	enc := expfmt.NewEncoder(&b, format)
-	for _, f := range families {
-		if err := enc.Encode(f); err != nil {
-			return err
-		}
-	}
-	r.Response.Header.SetContentType(string(format))
-	r.Response.SetBodyRaw(b.Bytes())
-	return nil
-}
-
-func (s *Server) home(_ context.Context, r *request) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "<!doctype html><title>dynamo %[1]s</title><h1>dynamo node %[1]s</h1><ul>", html.EscapeString(s.o.Node))
-	for _, path := range []string{"/v1/cluster", "/v1/cluster/ring", "/v1/keyspaces", "/metrics", "/healthz", "/readyz"} {
-		fmt.Fprintf(&b, `<li><a href="%[1]s">%[1]s</a>`, path)
-	}
-	b.WriteString("</ul>")
-	r.Response.Header.SetContentType("text/html; charset=utf-8")
-	r.Response.SetBodyString(b.String())
-	return nil
+	return c.nothing(s.o.Faults.Cut(*body.Nodes))
 }

@@ -1,9 +1,6 @@
 package api
 
 import (
-	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"slices"
 	"strings"
 
@@ -13,151 +10,149 @@ import (
 	"dynamo/node/coordinator"
 )
 
-// route is one call of the API.
-type route struct {
-	// name is the route in logs and metrics.
-	name   string
-	method string
-	// path are the segments; "*" takes any, and one that ends in "/KEY" has a key behind it.
-	path []string
-	key  bool
-	role config.Role
-	// open routes need no token and no place among the running requests.
-	open bool
-	// slow routes have the longest deadline by default.
-	slow  bool
-	limit func(r *request) int
-	serve func(ctx context.Context, r *request) error
+// resource is one row of the route table.
+type resource struct {
+	// pattern is the path, with {keyspace} for a keyspace and {key} for the rest of the path. It is the
+	// route's name in logs and metrics, too.
+	pattern   string
+	segments  []string
+	endpoints []endpoint
 }
 
-// maxJSONBytes bounds JSON bodies.
-const maxJSONBytes = 64 << 10
+// endpoint is one method of a resource. GET serves HEAD as well.
+type endpoint struct {
+	method string
+	role   config.Role
+	// params are the query parameters it knows.
+	params []string
+	body   bodyKind
+	wait   wait
+	// open endpoints need no token and are not turned away under load.
+	open bool
+	// isWrite says that a failed request may have left something behind; isChange that it is an
+	// administrator's, and logged.
+	isWrite, isChange bool
+	handle            func(*call) error
+}
 
-func jsonLimit(*request) int { return maxJSONBytes }
-func noBody(*request) int    { return 0 }
+// wait says how long a request may take that does not say so itself.
+type wait int
 
-// table lists every call.
-func (s *Server) table() []route {
-	get, put, post, del, head := fasthttp.MethodGet, fasthttp.MethodPut, fasthttp.MethodPost, fasthttp.MethodDelete, fasthttp.MethodHead
-	t := []route{
-		{name: "get", method: get, path: []string{"v1", "kv", "*"}, key: true, role: config.RoleRead, serve: s.get},
-		{name: "head", method: head, path: []string{"v1", "kv", "*"}, key: true, role: config.RoleRead, serve: s.get},
-		{name: "put", method: put, path: []string{"v1", "kv", "*"}, key: true, role: config.RoleWrite, limit: valueLimit, serve: s.put},
-		{name: "delete", method: del, path: []string{"v1", "kv", "*"}, key: true, role: config.RoleWrite, serve: s.delete},
-		{name: "list", method: get, path: []string{"v1", "kv", "*"}, role: config.RoleRead, slow: true, serve: s.list},
-		{name: "batch", method: post, path: []string{"v1", "kv", "*"}, role: config.RoleWrite, slow: true, limit: batchLimit, serve: s.batch},
-		{name: "explain", method: get, path: []string{"v1", "explain", "*"}, key: true, role: config.RoleRead, serve: s.explain},
-		{name: "keyspaces", method: get, path: []string{"v1", "keyspaces"}, role: config.RoleRead, serve: s.keyspaces},
-		{name: "keyspace", method: get, path: []string{"v1", "keyspaces", "*"}, role: config.RoleRead, serve: s.keyspace},
-		{name: "keyspace_put", method: put, path: []string{"v1", "keyspaces", "*"}, role: config.RoleAdmin, limit: jsonLimit, serve: s.putKeyspace},
-		{name: "keyspace_drop", method: del, path: []string{"v1", "keyspaces", "*"}, role: config.RoleAdmin, serve: s.dropKeyspace},
-		{name: "resolver", method: get, path: []string{"v1", "keyspaces", "*", "resolver"}, role: config.RoleRead, serve: s.resolver},
-		{name: "resolver_put", method: put, path: []string{"v1", "keyspaces", "*", "resolver"}, role: config.RoleAdmin, slow: true, limit: moduleLimit, serve: s.putResolver},
-		{name: "resolver_remove", method: del, path: []string{"v1", "keyspaces", "*", "resolver"}, role: config.RoleAdmin, serve: s.removeResolver},
-		{name: "resolver_rollback", method: post, path: []string{"v1", "keyspaces", "*", "resolver", "rollback"}, role: config.RoleAdmin, limit: jsonLimit, serve: s.rollback},
-		{name: "resolver_try", method: post, path: []string{"v1", "keyspaces", "*", "resolver", "try"}, role: config.RoleRead, slow: true, limit: tryLimit, serve: s.try},
-		{name: "cluster", method: get, path: []string{"v1", "cluster"}, role: config.RoleRead, serve: s.cluster},
-		{name: "ring", method: get, path: []string{"v1", "cluster", "ring"}, role: config.RoleRead, serve: s.ring},
-		{name: "healthz", method: get, path: []string{"healthz"}, open: true, serve: s.healthz},
-		{name: "readyz", method: get, path: []string{"readyz"}, open: true, serve: s.readyz},
-		{name: "metrics", method: get, path: []string{"metrics"}, open: true, serve: s.showMetrics},
-		{name: "home", method: get, path: []string{""}, open: true, serve: s.home},
+const (
+	// waitRequest is the limit for one request; the client may choose another.
+	waitRequest wait = iota
+	// waitLong is the longest deadline; the client may choose a shorter one.
+	waitLong
+	// waitLines is the longest deadline; the client's choice is for each line.
+	waitLines
+)
+
+// table lists all routes, the frequent ones first.
+func (s *Server) table() []resource {
+	shared := []string{"r", "w", "timeout", "sloppy"}
+	with := func(more ...string) []string { return slices.Concat(shared, more) }
+	brief := []string{"timeout"}
+	const get, put, post, del = fasthttp.MethodGet, fasthttp.MethodPut, fasthttp.MethodPost, fasthttp.MethodDelete
+	const read, write, admin = config.RoleRead, config.RoleWrite, config.RoleAdmin
+	rows := []resource{
+		{pattern: "/v1/kv/{keyspace}/{key}", endpoints: []endpoint{
+			{method: get, role: read, params: with("resolve"), handle: s.getValue},
+			{method: put, role: write, params: with("return"), body: bodyValue, isWrite: true, handle: s.putValue},
+			{method: del, role: write, params: shared, isWrite: true, handle: s.deleteValue},
+		}},
+		{pattern: "/v1/kv/{keyspace}", endpoints: []endpoint{
+			{method: get, role: read, params: with("prefix", "after", "limit", "values"), handle: s.listKeys},
+			{method: post, role: write, params: with("resolve"), body: bodyBatch, wait: waitLines, isWrite: true, handle: s.batch},
+		}},
+		{pattern: "/v1/explain/{keyspace}/{key}", endpoints: []endpoint{{method: get, role: read, params: brief, handle: s.explain}}},
+		{pattern: "/v1/keyspaces", endpoints: []endpoint{{method: get, role: read, handle: s.listKeyspaces}}},
+		{pattern: "/v1/keyspaces/{keyspace}", endpoints: []endpoint{
+			{method: get, role: read, handle: s.showKeyspace},
+			{method: put, role: admin, params: brief, body: bodyJSON, wait: waitLong, isWrite: true, isChange: true, handle: s.putKeyspace},
+			{method: del, role: admin, params: brief, wait: waitLong, isWrite: true, isChange: true, handle: s.dropKeyspace},
+		}},
+		{pattern: "/v1/keyspaces/{keyspace}/resolver", endpoints: []endpoint{
+			{method: get, role: read, params: brief, wait: waitLong, handle: s.showResolver},
+			{method: put, role: admin, params: []string{"timeout", "check", "builtin"}, body: bodyModule, wait: waitLong, isWrite: true, isChange: true, handle: s.putResolver},
+			{method: del, role: admin, params: brief, wait: waitLong, isWrite: true, isChange: true, handle: s.removeResolver},
+		}},
+		{pattern: "/v1/keyspaces/{keyspace}/resolver/rollback", endpoints: []endpoint{
+			{method: post, role: admin, params: brief, body: bodyJSON, wait: waitLong, isWrite: true, isChange: true, handle: s.rollbackResolver},
+		}},
+		{pattern: "/v1/keyspaces/{keyspace}/resolver/try", endpoints: []endpoint{
+			{method: post, role: admin, params: []string{"timeout", "candidate"}, body: bodyTrial, wait: waitLong, handle: s.tryResolver},
+		}},
+		{pattern: "/v1/cluster", endpoints: []endpoint{{method: get, role: read, handle: s.showCluster}}},
+		{pattern: "/v1/cluster/ring", endpoints: []endpoint{{method: get, role: read, params: []string{"keyspace", "key"}, handle: s.showRing}}},
+		{pattern: "/healthz", endpoints: []endpoint{{method: get, open: true, handle: s.health}}},
+		{pattern: "/readyz", endpoints: []endpoint{{method: get, open: true, handle: s.readiness}}},
+		{pattern: "/metrics", endpoints: []endpoint{{method: get, open: true, handle: s.showMetrics}}},
+		{pattern: "/", endpoints: []endpoint{{method: get, open: true, handle: s.root}}},
 	}
 	if s.o.Faults != nil {
-		t = append(t, route{name: "debug_cut", method: put, path: []string{"v1", "debug", "cut"}, role: config.RoleAdmin, limit: jsonLimit, serve: s.cut})
+		rows = append(rows, resource{pattern: "/v1/debug/cut", endpoints: []endpoint{
+			{method: put, role: admin, body: bodyJSON, isChange: true, handle: s.cut},
+		}})
 	}
-	for i := range t {
-		if t[i].limit == nil {
-			t[i].limit = noBody
+	for i := range rows {
+		rows[i].segments = strings.Split(rows[i].pattern[1:], "/")
+	}
+	return rows
+}
+
+// match compares a raw path with the pattern. What stands for keyspace and key stays encoded.
+func (r *resource) match(path string) (keyspace, key string, ok bool) {
+	rest, more := path[1:], true
+	for _, segment := range r.segments {
+		if !more {
+			return "", "", false
+		}
+		if segment == "{key}" {
+			return keyspace, rest, true
+		}
+		var part string
+		part, rest, more = strings.Cut(rest, "/")
+		switch {
+		case segment == "{keyspace}" && part != "":
+			keyspace = part
+		case segment != part:
+			return "", "", false
 		}
 	}
-	return t
+	return keyspace, "", !more
 }
 
-func valueLimit(r *request) int {
-	ks, err := r.s.o.Keyspaces.Keyspace(r.target.segments[2])
-	if err != nil {
-		return r.s.o.Limits.MaxValueBytes
-	}
-	return ks.MaxValueBytes
-}
-
-func moduleLimit(r *request) int { return r.s.o.Limits.ResolverModuleBytes }
-
-// batchLimit takes what a few full values take in base64.
-func batchLimit(r *request) int { return max(32<<20, 2*valueLimit(r)) }
-
-func tryLimit(r *request) int { return max(maxJSONBytes, 8*valueLimit(r)) }
-
-func (r *route) matches(t target) bool {
-	if r.key != (t.key != nil) || len(r.path) != len(t.segments) {
-		return false
-	}
-	for i, p := range r.path {
-		if p != "*" && p != t.segments[i] {
-			return false
+// route finds the resource of a raw path.
+func (s *Server) route(path string) (r *resource, keyspace, key string, err error) {
+	for i := range s.routes {
+		if keyspace, key, ok := s.routes[i].match(path); ok {
+			return &s.routes[i], keyspace, key, nil
 		}
 	}
-	return true
+	return nil, "", "", &coordinator.Error{Code: coordinator.CodeNotFound, Detail: "there is nothing at this path"}
 }
 
-// find looks the route up.
-func (r *request) find() (*route, error) {
-	var allow []string
-	method := string(r.Method())
-	for i := range r.s.routes {
-		rt := &r.s.routes[i]
-		if !rt.matches(r.target) {
-			continue
-		}
-		if rt.method == method {
-			return rt, nil
-		}
-		allow = append(allow, rt.method)
+// endpoint finds a method of a resource.
+func (r *resource) endpoint(method string) (*endpoint, error) {
+	if method == fasthttp.MethodHead {
+		method = fasthttp.MethodGet
 	}
-	if len(allow) > 0 {
-		slices.Sort(allow)
-		r.Response.Header.Set("Allow", strings.Join(allow, ", "))
-		return nil, &coordinator.Error{Code: coordinator.CodeMethodNotAllowed, Detail: "this path takes " + strings.Join(allow, ", ")}
-	}
-	return nil, &coordinator.Error{Code: coordinator.CodeNotFound, Detail: "there is no such call"}
-}
-
-func (r *request) bodyLimit() int { return r.route.limit(r) }
-
-// authorise checks the bearer token and its role.
-func (r *request) authorise() error {
-	if len(r.s.o.Tokens) == 0 || r.route.open {
-		return nil
-	}
-	given, ok := strings.CutPrefix(string(r.Request.Header.Peek("Authorization")), "Bearer ")
-	who, known := r.s.lookup(given)
-	if !ok || !known {
-		r.Response.Header.Set("WWW-Authenticate", `Bearer realm="dynamo"`)
-		return &coordinator.Error{Code: coordinator.CodeUnauthorized, Detail: "a valid bearer token is needed"}
-	}
-	r.who = who
-	if rank(who.Role) < rank(r.route.role) {
-		return &coordinator.Error{Code: coordinator.CodeForbidden, Detail: "the token's role " + string(who.Role) + " does not reach here"}
-	}
-	if len(who.Keyspaces) > 0 && len(r.target.segments) > 2 && r.route.path[2] == "*" && !slices.Contains(who.Keyspaces, r.target.segments[2]) {
-		return &coordinator.Error{Code: coordinator.CodeForbidden, Detail: "the token is not for this keyspace"}
-	}
-	return nil
-}
-
-// lookup compares with every token, in a time that does not tell how much of one is right.
-func (s *Server) lookup(given string) (who config.Token, ok bool) {
-	sum := sha256.Sum256([]byte(given))
-	for _, t := range s.o.Tokens {
-		want := sha256.Sum256([]byte(t.Token))
-		if subtle.ConstantTimeCompare(sum[:], want[:]) == 1 {
-			who, ok = t, true
+	for i := range r.endpoints {
+		if r.endpoints[i].method == method {
+			return &r.endpoints[i], nil
 		}
 	}
-	return who, ok
+	return nil, &coordinator.Error{Code: coordinator.CodeMethodNotAllowed, Detail: "allowed here: " + r.allow()}
 }
 
-func rank(r config.Role) int {
-	return slices.Index([]config.Role{config.RoleRead, config.RoleWrite, config.RoleAdmin}, r)
+// allow is the Allow header of a resource.
+func (r *resource) allow() string {
+	var methods []string
+	for _, e := range r.endpoints {
+		methods = append(methods, e.method)
+		if e.method == fasthttp.MethodGet {
+			methods = append(methods, fasthttp.MethodHead)
+		}
+	}
+	return strings.Join(methods, ", ")
 }

@@ -1,18 +1,14 @@
-// Package api is the HTTP door of a node: routes, roles, limits, problems and the forms of answers. It
-// decides nothing about values; that is the coordinator's.
 package api
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"runtime/debug"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,9 +18,11 @@ import (
 	"dynamo/node/coordinator"
 )
 
-// KV reads and writes keys.
+// KV reads and writes values. Errors that are no *coordinator.Error are answered with 500, but for those
+// of the context.
 type KV interface {
 	Get(ctx context.Context, r coordinator.ReadRequest) (coordinator.Answer, error)
+	// Write puts or deletes.
 	Write(ctx context.Context, r coordinator.WriteRequest) (coordinator.Answer, error)
 	List(ctx context.Context, r coordinator.ListRequest) (coordinator.ListPage, error)
 	Explain(ctx context.Context, keyspace string, key []byte) (coordinator.Explanation, error)
@@ -34,11 +32,11 @@ type KV interface {
 type Keyspaces interface {
 	Keyspaces() []coordinator.KeyspaceInfo
 	Keyspace(name string) (coordinator.KeyspaceInfo, error)
-	PutKeyspace(ctx context.Context, name string, c coordinator.KeyspaceChange) (coordinator.KeyspaceInfo, bool, error)
+	PutKeyspace(ctx context.Context, name string, c coordinator.KeyspaceChange) (info coordinator.KeyspaceInfo, created bool, err error)
 	DropKeyspace(ctx context.Context, name string) error
 }
 
-// Resolvers administers resolvers.
+// Resolvers administers the resolver modules of keyspaces. check is strict, warn or off.
 type Resolvers interface {
 	Upload(ctx context.Context, keyspace string, module []byte, check string) (coordinator.ResolverUpload, error)
 	UploadBuiltin(ctx context.Context, keyspace, name, check string) (coordinator.ResolverUpload, error)
@@ -49,311 +47,177 @@ type Resolvers interface {
 	Try(ctx context.Context, keyspace, candidate string, r coordinator.TryRequest) (coordinator.TryResult, error)
 }
 
-// Cluster shows the cluster.
+// Cluster shows members and ring as this node sees them.
 type Cluster interface {
 	Info() coordinator.ClusterInfo
 	Ring() coordinator.RingInfo
 	Locate(keyspace string, key []byte) (coordinator.Location, error)
 }
 
-// Faults is fault injection.
+// Faults injects network faults for tests: nothing goes to or comes from nodes until Cut(nil).
 type Faults interface {
 	Cut(nodes []string) error
 }
 
-// Options configure a Server. All fields but Tokens and Faults are required.
+// abortTime is how long Close waits for requests that were cut off.
+const abortTime = 5 * time.Second
+
+// Options of a Server. All but Faults, Tokens, Metrics and Registerer are required.
 type Options struct {
-	// Node is the id in X-Dynamo-Node.
-	Node      string
+	// Node is this node's id, told to clients in X-Dynamo-Node.
+	Node string
+	// Listener is closed by Close, but not if Serve fails.
 	Listener  net.Listener
 	KV        KV
 	Keyspaces Keyspaces
 	Resolvers Resolvers
 	Cluster   Cluster
-	// Faults opens PUT /v1/debug/cut.
+	// Faults is nil unless the node was started with fault injection.
 	Faults Faults
 	Limits config.Limits
-	// Tokens are who may call; none: everybody may do everything.
+	// Tokens authenticate clients; none = every client may do everything.
 	Tokens []config.Token
-	// Ready is nil once the node can coordinate.
+	// Ready says why the node cannot coordinate yet, nil if it can.
 	Ready func() error
-	// Metrics is what /metrics shows, Registerer where the server puts its own.
+	// Metrics is shown at /metrics, Registerer takes the server's own. Without them it shows its own only.
 	Metrics    prometheus.Gatherer
 	Registerer prometheus.Registerer
-	Now        func() time.Time
-	// Rand yields request ids.
+	// Now is the wall clock, for logs and latencies; deadlines run on the runtime's timers.
+	Now func() time.Time
+	// Rand yields request ids and multipart boundaries. It is read by one goroutine at a time.
 	Rand   io.Reader
 	Logger *slog.Logger
 }
 
-// Server serves until Close.
+// Server serves the HTTP API of one node until it is closed.
 type Server struct {
 	o       Options
+	log     *slog.Logger
 	http    *fasthttp.Server
-	routes  []route
+	door    *door
+	guard   guard
+	routes  []resource
 	metrics *metrics
-	// inflight has a place for every request that may run at once.
+	// inflight holds one element for each request at work.
 	inflight chan struct{}
-	ctx      context.Context
-	stop     context.CancelFunc
-	wg       sync.WaitGroup
-	// rand guards Options.Rand.
-	rand sync.Mutex
+	// base is the parent of all requests' contexts.
+	base context.Context
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+	err  chan error
+
+	random struct {
+		sync.Mutex
+		source io.Reader
+		// serial stands in when the source fails.
+		serial atomic.Uint64
+	}
 }
 
-// maxConnectionsPerIP is left to the operating system.
-const concurrencyHeadroom = 64
-
-// Serve starts a server on the listener, which it closes in the end.
+// Serve starts a server on o.Listener and returns at once. Close it.
 func Serve(o Options) (*Server, error) {
-	s := &Server{o: o, inflight: make(chan struct{}, o.Limits.MaxInflightRequests)}
-	s.ctx, s.stop = context.WithCancel(context.Background())
-	s.routes = s.table()
-	var err error
-	if s.metrics, err = newMetrics(o.Registerer); err != nil {
+	if err := o.check(); err != nil {
 		return nil, err
 	}
-	s.http = &fasthttp.Server{
-		Handler: s.handle, ErrorHandler: s.badFrame, ExpectHandler: s.expect,
-		Name: "dynamo", Concurrency: o.Limits.MaxConnections + concurrencyHeadroom,
-		ReadBufferSize: o.Limits.MaxHeaderBytes, ReadTimeout: o.Limits.ClientTimeout, WriteTimeout: o.Limits.ClientTimeout,
-		IdleTimeout:        4 * o.Limits.ClientTimeout,
-		MaxRequestBodySize: 64 << 10, StreamRequestBody: true, DisablePreParseMultipartForm: true,
-		NoDefaultContentType: true, NoDefaultServerHeader: true, DisableHeaderNamesNormalizing: false,
-		CloseOnShutdown: true, Logger: quiet{o.Logger},
-	}
-	l := &limitListener{Listener: o.Listener, server: s, free: make(chan struct{}, o.Limits.MaxConnections)}
-	s.wg.Go(func() {
-		if err := s.http.Serve(l); err != nil && s.ctx.Err() == nil {
-			o.Logger.Error("http server stopped", "err", err)
+	if o.Registerer == nil {
+		reg := prometheus.NewRegistry()
+		o.Registerer = reg
+		if o.Metrics == nil {
+			o.Metrics = reg
 		}
-	})
+	}
+	s := &Server{
+		o: o, log: o.Logger, guard: newGuard(o.Tokens), inflight: make(chan struct{}, o.Limits.MaxInflightRequests),
+		err: make(chan error, 1),
+	}
+	s.random.source = o.Rand
+	s.base, s.stop = context.WithCancel(context.Background())
+	s.routes = s.table()
+	s.door = newDoor(o.Listener, o.Limits.MaxConnections, s.refusal, func() { s.metrics.refused.Inc() }, o.Logger)
+	var err error
+	if s.metrics, err = newMetrics(o.Registerer, s.door.count); err != nil {
+		s.stop()
+		return nil, err
+	}
+	s.http = s.newHTTP()
+	s.wg.Go(func() { s.err <- s.http.Serve(s.door) })
 	return s, nil
 }
 
-// Close lets running requests end within ctx and closes what is left.
-func (s *Server) Close(ctx context.Context) error {
-	s.stop()
-	err := s.http.ShutdownWithContext(ctx)
-	s.wg.Wait()
-	return err
-}
-
-// quiet sends the library's complaints about clients to the debug log.
-type quiet struct{ log *slog.Logger }
-
-// Printf implements fasthttp.Logger.
-func (q quiet) Printf(format string, args ...any) {
-	q.log.Debug("http: " + strings.TrimSpace(fmt.Sprintf(format, args...)))
-}
-
-// request is one call on its way through the server.
-type request struct {
-	*fasthttp.RequestCtx
-	s      *Server
-	id     string
-	route  *route
-	target target
-	params *params
-	who    config.Token
-}
-
-// handle is the way of every request: id, route, role, limits, call, answer.
-func (s *Server) handle(fc *fasthttp.RequestCtx) {
-	start := s.o.Now()
-	r := &request{RequestCtx: fc, s: s, id: s.requestID(fc)}
-	defer func() {
-		if p := recover(); p != nil {
-			s.o.Logger.Error("panic in a request", "request", r.id, "panic", p, "stack", string(debug.Stack()))
-			r.fail(&coordinator.Error{Code: coordinator.CodeInternal, Detail: "internal error"})
-		}
-		r.finish(start)
-	}()
-	if err := r.serve(); err != nil {
-		r.fail(err)
-	}
-}
-
-func (r *request) serve() error {
-	h := &r.Request.Header
-	if h.ContentLength() == -1 && len(h.Peek("Content-Length")) > 0 {
-		return badRequest("Content-Length together with Transfer-Encoding")
-	}
-	var err error
-	if r.target, err = parseTarget(h.RequestURI()); err != nil {
-		code := coordinator.CodeBadRequest
-		if errors.Is(err, errEscape) {
-			code = coordinator.CodeBadKey
-		}
-		return &coordinator.Error{Code: code, Detail: err.Error()}
-	}
-	if r.route, err = r.find(); err != nil {
-		return err
-	}
-	if err := r.authorise(); err != nil {
-		return err
-	}
-	r.params = parseParams(r.target.query)
-	if !r.route.open {
-		select {
-		case r.s.inflight <- struct{}{}:
-			defer func() { <-r.s.inflight }()
-		default:
-			return &coordinator.Error{Code: coordinator.CodeOverloaded, Detail: "too many requests are running on this node", Retryable: true}
-		}
-	}
-	ctx, cancel := r.deadline()
-	defer cancel()
-	return r.route.serve(ctx, r)
-}
-
-// deadline reads the timeout every call may have.
-func (r *request) deadline() (context.Context, context.CancelFunc) {
-	l := r.s.o.Limits
-	def := l.RequestTimeout
-	if r.route.slow {
-		def = l.MaxTimeout
-	}
-	return context.WithTimeout(r.s.ctx, r.params.duration("timeout", def, l.MaxTimeout))
-}
-
-func (s *Server) requestID(fc *fasthttp.RequestCtx) string {
-	if id := fc.Request.Header.Peek("X-Request-Id"); isToken(id) {
-		return string(id)
-	}
-	var b [8]byte
-	s.rand.Lock()
-	_, err := io.ReadFull(s.o.Rand, b[:])
-	s.rand.Unlock()
-	if err != nil {
-		s.o.Logger.Error("random source failed", "err", err)
-	}
-	return hex.EncodeToString(b[:])
-}
-
-// finish sets what every answer bears, and counts and logs the request.
-func (r *request) finish(start time.Time) {
-	h := &r.Response.Header
-	h.Set("X-Dynamo-Node", r.s.o.Node)
-	h.Set("X-Request-Id", r.id)
-	if r.bodyLeft() {
-		r.SetConnectionClose()
-	}
-	route := "none"
-	if r.route != nil {
-		route = r.route.name
-	}
-	took := r.s.o.Now().Sub(start)
-	status := r.Response.StatusCode()
-	r.s.metrics.observe(route, string(r.Method()), status, took, len(r.Response.Body()))
-	level := slog.LevelDebug
-	if r.route != nil && r.route.role == config.RoleAdmin && status < 400 && !r.IsGet() {
-		level = slog.LevelInfo
-	}
-	r.s.o.Logger.Log(r.s.ctx, level, "request", "request", r.id, "method", string(r.Method()), "route", route, "status", status, "took", took)
-}
-
-// bodyLeft reports whether the client is still sending what nobody read.
-func (r *request) bodyLeft() bool {
-	b := r.RequestBodyStream()
-	if b == nil {
-		return false
-	}
-	var one [1]byte
-	if r.Request.Header.ContentLength() >= 0 && r.Response.StatusCode() < 400 {
-		return false
-	}
-	if r.Response.StatusCode() < 400 {
-		n, _ := b.Read(one[:])
-		return n > 0
-	}
-	return r.Request.Header.ContentLength() != 0
-}
-
-// expect refuses a body that is too large before the client sends it.
-func (s *Server) expect(fc *fasthttp.RequestCtx) int {
-	r := &request{RequestCtx: fc, s: s}
-	var err error
-	if r.target, err = parseTarget(fc.Request.Header.RequestURI()); err != nil {
-		return fasthttp.StatusContinue
-	}
-	if r.route, err = r.find(); err != nil {
-		return fasthttp.StatusContinue
-	}
-	if n := fc.Request.Header.ContentLength(); n > r.bodyLimit() {
-		return fasthttp.StatusRequestEntityTooLarge
-	}
-	return fasthttp.StatusContinue
-}
-
-// badFrame answers what is no HTTP request.
-func (s *Server) badFrame(fc *fasthttp.RequestCtx, err error) {
-	r := &request{RequestCtx: fc, s: s, id: s.requestID(fc)}
-	status, detail := fasthttp.StatusBadRequest, "the request is not well-formed HTTP"
-	var small *fasthttp.ErrSmallBuffer
-	var netErr net.Error
+func (o Options) check() error {
 	switch {
-	case errors.As(err, &small):
-		status, detail = fasthttp.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("the request's header is larger than %d bytes", s.o.Limits.MaxHeaderBytes)
-	case errors.Is(err, fasthttp.ErrBodyTooLarge):
-		status, detail = fasthttp.StatusRequestEntityTooLarge, "the body is too large"
-	case errors.As(err, &netErr) && netErr.Timeout():
-		status, detail = fasthttp.StatusRequestTimeout, "the request did not arrive in time"
+	case o.Node == "" || o.Listener == nil || o.Logger == nil:
+		return errors.New("api: Node, Listener and Logger are required")
+	case o.KV == nil || o.Keyspaces == nil || o.Resolvers == nil || o.Cluster == nil:
+		return errors.New("api: KV, Keyspaces, Resolvers and Cluster are required")
+	case o.Ready == nil || o.Now == nil || o.Rand == nil:
+		return errors.New("api: Ready, Now and Rand are required")
 	}
-	code := coordinator.CodeBadRequest
-	if status == fasthttp.StatusRequestEntityTooLarge {
-		code = coordinator.CodeTooLarge
+	if err := o.Limits.Check(); err != nil {
+		return fmt.Errorf("api: limits: %w", err)
 	}
-	r.problem(status, &coordinator.Error{Code: code, Detail: detail})
-	r.Response.Header.Set("X-Dynamo-Node", s.o.Node)
-	r.Response.Header.Set("X-Request-Id", r.id)
-	r.SetConnectionClose()
+	return nil
 }
 
-// limitListener turns connections away beyond the limit, with an answer that says so.
-type limitListener struct {
-	net.Listener
-	server *Server
-	free   chan struct{}
+// newHTTP sets fasthttp up. Whatever it would do to a path, a body or a header on its own is off.
+func (s *Server) newHTTP() *fasthttp.Server {
+	l := s.o.Limits
+	return &fasthttp.Server{
+		Handler: s.serve, HeaderReceived: s.headerReceived, ErrorHandler: s.unreadable, ConnState: connState,
+		Logger: logger{s.log}, SecureErrorLogMessage: true,
+		NoDefaultServerHeader: true, NoDefaultContentType: true,
+		StreamRequestBody: true, DisablePreParseMultipartForm: true,
+		ReadBufferSize: l.MaxHeaderBytes,
+		ReadTimeout:    l.ClientTimeout, WriteTimeout: l.ClientTimeout,
+		// Longer than what clients use, so that it is the client that ends an idle connection.
+		IdleTimeout: 2 * l.ClientTimeout,
+		// The door counts connections; a worker may still be winding up one that it has counted out.
+		Concurrency:     2*l.MaxConnections + maxRefusing,
+		CloseOnShutdown: true,
+	}
 }
 
-// Accept implements net.Listener.
-func (l *limitListener) Accept() (net.Conn, error) {
-	for {
-		c, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
+// Close stops accepting, lets requests that are at work finish while ctx lasts, then cuts them off and
+// waits for them. It may be called more than once.
+func (s *Server) Close(ctx context.Context) error {
+	errs := []error{s.door.shut()}
+	if err := s.http.ShutdownWithContext(ctx); err != nil {
+		errs = append(errs, fmt.Errorf("api: requests were cut off: %w", err))
+	}
+	select {
+	case <-s.door.mu.empty:
+	case <-ctx.Done():
+		s.stop()
+		s.door.abort()
+		t := time.NewTimer(abortTime)
+		defer t.Stop()
 		select {
-		case l.free <- struct{}{}:
-			return &limitedConn{Conn: c, release: sync.OnceFunc(func() { <-l.free })}, nil
-		default:
-			l.refuse(c)
+		case <-s.door.mu.empty:
+		case <-t.C:
+			errs = append(errs, fmt.Errorf("api: %d requests do not end", s.door.count()))
 		}
 	}
+	s.stop()
+	s.wg.Wait()
+	s.door.wg.Wait()
+	select {
+	case err := <-s.err:
+		errs = append(errs, err)
+	default:
+	}
+	s.metrics.unregister()
+	return errors.Join(errs...)
 }
 
-const refusalTimeout = time.Second
-
-func (l *limitListener) refuse(c net.Conn) {
-	body := `{"type":"about:blank","status":503,"title":"Service Unavailable","detail":"too many connections","code":"overloaded","retryable":true}`
-	l.server.wg.Go(func() {
-		defer c.Close() //nolint:errcheck // the connection is being refused
-		if err := c.SetDeadline(l.server.o.Now().Add(refusalTimeout)); err != nil {
-			return
+// randomBytes fills b from the random source, or numbers it.
+func (s *Server) randomBytes(b []byte) {
+	s.random.Lock()
+	defer s.random.Unlock()
+	if _, err := io.ReadFull(s.random.source, b); err != nil {
+		s.log.Error("random source failed", "err", err)
+		n := s.random.serial.Add(1)
+		for i := range b {
+			b[i] = byte(n >> (8 * (i % 8)))
 		}
-		fmt.Fprintf(c, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nRetry-After: 1\r\n"+
-			"X-Dynamo-Node: %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", l.server.o.Node, len(body), body)
-	})
-}
-
-type limitedConn struct {
-	net.Conn
-	release func()
-}
-
-// Close implements net.Conn.
-func (c *limitedConn) Close() error {
-	c.release()
-	return c.Conn.Close()
+	}
 }
