@@ -122,14 +122,16 @@ func (b Basis) Covers(o Object) bool {
 	return true
 }
 
-// After is the basis of a client that had seen b and then wrote d. It claims nothing beyond that: d
-// joins the context only as the next dot of its actor. Dots seen singly before need not be kept, for
-// whoever knows d knows that they are superseded.
-func (b Basis) After(d Dot) Basis {
+// After is the basis of a client that had seen b and then wrote d, which made o. It claims nothing
+// beyond that: d joins the context only as the next dot of its actor. Dots seen singly are dropped
+// once o has superseded them, for whoever knows d then knows that too; those that had not arrived
+// where d was minted go on in the token.
+func (b Basis) After(d Dot, o Object) Basis {
+	pending := b.Dots.Unseen(o.Context)
 	if b.Context.Counter(d.Actor)+1 == d.Counter {
-		return Basis{Context: b.Context.With(d)}
+		return Basis{Context: b.Context.With(d), Dots: pending}
 	}
-	return Basis{Context: b.Context, Dots: DotsOf(d)}
+	return Basis{Context: b.Context, Dots: pending.Union(DotsOf(d))}
 }
 
 // Join is the least object that has seen what either has (syntactic reconciliation). It is

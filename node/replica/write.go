@@ -59,7 +59,7 @@ func (r *Replica) Write(ctx context.Context, w Write) (Written, error) {
 		if w.Policy.Conflict == config.PolicyLWW {
 			o = o.Last()
 		}
-		out = Written{Object: o, Seen: seen.After(dot)}
+		out = Written{Object: o, Seen: seen.After(dot, o)}
 		return store.Record{Object: o, Own: own}, nil
 	})
 	if err != nil {
