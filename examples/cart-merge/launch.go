@@ -23,6 +23,9 @@ const (
 	logTail = 1500
 )
 
+// errEnded means that there is nothing to wait for any more.
+var errEnded = errors.New("dynamo up has ended")
+
 // launched is a cluster of our own, with its data in a directory that goes with it.
 type launched struct {
 	nodes   []node
@@ -113,7 +116,7 @@ func (l *launched) awaitReady(ctx context.Context) error {
 		err := poll(ctx, func(ctx context.Context) error {
 			select {
 			case <-l.exited:
-				return fmt.Errorf("%w: dynamo up has ended", errMismatch)
+				return errEnded
 			default:
 			}
 			_, err := n.c.Do(ctx, client.Request{Method: "GET", Path: "/readyz"})

@@ -57,8 +57,8 @@ type tally struct {
 	// merged are the customers whose cart was seen merged; added says which SKUs must be in whose cart.
 	merged map[string]bool
 	added  map[string]map[string]bool
-	// failure is the first reason why an event was given up.
-	failure error
+	// failure is the first reason why an event was given up, hiccup the first one why a request was sent again.
+	failure, hiccup error
 }
 
 func newReplayer(o replayOptions, nodes []node) *replayer {
@@ -194,6 +194,15 @@ func (t *tally) add(customer, sku string) {
 	skus[sku] = true
 }
 
+func (r *replayer) countRetry(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mu.retries++
+	if r.mu.hiccup == nil {
+		r.mu.hiccup = err
+	}
+}
+
 func (r *replayer) countRead(customer string, v client.Value) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -232,9 +241,7 @@ func (r *replayer) retry(ctx context.Context, first int, call func(context.Conte
 		if err == nil || !transient(err) || ctx.Err() != nil {
 			return err
 		}
-		r.mu.Lock()
-		r.mu.retries++
-		r.mu.Unlock()
+		r.countRetry(err)
 		pause := time.NewTimer(backoff)
 		select {
 		case <-ctx.Done():

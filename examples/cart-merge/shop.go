@@ -128,6 +128,7 @@ type upload struct {
 	Size    int    `json:"size"`
 	Check   struct {
 		Outcome string `json:"outcome"`
+		Detail  string `json:"detail"`
 	} `json:"check"`
 }
 
@@ -198,7 +199,7 @@ var (
 
 // isNonsense reports whether an answer came and waiting will not make it better.
 func isNonsense(err error) bool {
-	return errors.Is(err, errMismatch) || errors.Is(err, errNotCart)
+	return errors.Is(err, errMismatch) || errors.Is(err, errNotCart) || errors.Is(err, errEnded)
 }
 
 func isCode(err error, code string) bool {

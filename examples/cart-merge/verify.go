@@ -154,6 +154,9 @@ func (r *replayer) report(out io.Writer, events []event, took time.Duration, v v
 	line("unknown", "%d", t.unknown)
 	line("refused", "%d", t.refused)
 	line("retries", "%d", t.retries)
+	if t.hiccup != nil {
+		line("", "the first because: %v", t.hiccup)
+	}
 	line("conflicts seen", "%d", t.conflicts)
 	line("merged carts", "%d while writing, %d at the end", len(t.merged), v.merged)
 	line("duration", "%.1f s", took.Seconds())

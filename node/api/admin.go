@@ -150,7 +150,9 @@ func (s *Server) tryResolver(c *call) error {
 }
 
 // showCluster is GET /v1/cluster.
-func (s *Server) showCluster(c *call) error { return c.answerJSON(fasthttp.StatusOK, s.o.Cluster.Info()) }
+func (s *Server) showCluster(c *call) error {
+	return c.answerJSON(fasthttp.StatusOK, s.o.Cluster.Info())
+}
 
 // showRing is GET /v1/cluster/ring: of all partitions, or of one key.
 func (s *Server) showRing(c *call) error {

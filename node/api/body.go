@@ -116,6 +116,11 @@ func (c *call) readBody() error {
 		return errors.New("a body was announced and there is none to read")
 	}
 	c.body, err = readUpTo(r, c.framing.length, limit)
+	if err == nil && c.framing.length < 0 && hasEnded(c.ctx.Conn()) {
+		// fasthttp takes the end of the connection between two chunks for the end of the body. After the
+		// last chunk nobody would have read on that far.
+		err = io.ErrUnexpectedEOF
+	}
 	switch {
 	case errors.Is(err, errTooLong):
 		return tooLarge(limit)

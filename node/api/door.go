@@ -155,9 +155,12 @@ func (d *door) shut() error {
 func (d *door) Close() error { return d.shut() }
 
 func (d *door) isShut() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.mu.closed
+	select {
+	case <-d.stop:
+		return true
+	default:
+		return false
+	}
 }
 
 // abort cuts off every connection that is still open.
@@ -196,6 +199,17 @@ type conn struct {
 	// linger lets Close read on for a moment.
 	linger atomic.Bool
 	closed atomic.Bool
+	// ended is set once the client has closed its side and all it sent was read.
+	ended atomic.Bool
+}
+
+// Read implements net.Conn.
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if errors.Is(err, io.EOF) {
+		c.ended.Store(true)
+	}
+	return n, err
 }
 
 // Close closes the connection once; later calls do nothing.
@@ -220,6 +234,12 @@ func connState(nc net.Conn, s fasthttp.ConnState) {
 	if c, ok := nc.(*conn); ok {
 		c.active.Store(s == fasthttp.StateActive)
 	}
+}
+
+// hasEnded reports whether the client's side of the connection was read to its end.
+func hasEnded(nc net.Conn) bool {
+	c, ok := nc.(*conn)
+	return ok && c.ended.Load()
 }
 
 // lingerOn makes the connection read on for a moment when it is closed.

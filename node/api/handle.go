@@ -101,6 +101,9 @@ func (s *Server) serve(ctx *fasthttp.RequestCtx) {
 		ctx.SetConnectionClose()
 		lingerOn(ctx.Conn())
 	}
+	if s.door.isShut() {
+		ctx.SetConnectionClose()
+	}
 	s.account(c, start, err)
 }
 
@@ -292,7 +295,8 @@ func (s *Server) account(c *call, start time.Time, err error) {
 		attrs = append(attrs, slog.String("token", c.grant.name))
 	}
 	if err != nil {
-		attrs = append(attrs, slog.String("error", failure(err, false).Error()))
+		f := failure(err, false)
+		attrs = append(attrs, slog.String("error", f.Error()))
 	}
 	s.log.LogAttrs(s.base, level, "request", attrs...)
 }
@@ -304,16 +308,16 @@ func (s *Server) unreadable(ctx *fasthttp.RequestCtx, err error) {
 	case isTimeout(err):
 		e = timedOut(s.o.Limits.ClientTimeout)
 	case isSmallBuffer(err):
-		e.status, e.Code = fasthttp.StatusRequestHeaderFieldsTooLarge, coordinator.CodeTooLarge
-		e.Detail = fmt.Sprintf("request line and headers exceed %d bytes", s.o.Limits.MaxHeaderBytes)
+		e.status, e.cause.Code = fasthttp.StatusRequestHeaderFieldsTooLarge, coordinator.CodeTooLarge
+		e.cause.Detail = fmt.Sprintf("request line and headers exceed %d bytes", s.o.Limits.MaxHeaderBytes)
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		e.Detail = "the request ends before its length"
+		e.cause.Detail = "the request ends before its length"
 	case errors.Is(err, fasthttp.ErrDuplicateContentLength):
-		e.Detail = "Content-Length is given twice"
+		e.cause.Detail = "Content-Length is given twice"
 	case errors.Is(err, fasthttp.ErrUnsupportedTransferEncoding):
-		e.Detail = "the one known Transfer-Encoding is chunked, in HTTP/1.1"
+		e.cause.Detail = "the one known Transfer-Encoding is chunked, in HTTP/1.1"
 	case strings.Contains(err.Error(), "content-length"):
-		e.Detail = "Content-Length is not a number of bytes"
+		e.cause.Detail = "Content-Length is not a number of bytes"
 	}
 	s.log.Debug("unreadable request", "client", ctx.RemoteAddr(), "err", err)
 	id := s.requestID("")

@@ -14,7 +14,7 @@ const (
 	defaultListKeys = 100
 	maxListKeys     = 1000
 	// maxPageBytes ends a page with values early.
-	maxPageBytes = 16 << 20
+	maxPageBytes = 4 << 20
 	// base64Prefix marks a cursor that is no UTF-8 and so no JSON string.
 	base64Prefix = "base64:"
 )

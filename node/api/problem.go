@@ -31,11 +31,14 @@ const retryAfterSeconds = "1"
 // statusError is a failure whose status is not that of its code.
 type statusError struct {
 	status int
-	coordinator.Error
+	cause  coordinator.Error
 }
 
+// Error implements error.
+func (e *statusError) Error() string { return e.cause.Error() }
+
 // Unwrap gives the failure without its status.
-func (e *statusError) Unwrap() error { return &e.Error }
+func (e *statusError) Unwrap() error { return &e.cause }
 
 // statusOf is the HTTP status of a code, 500 for one that is not in the table.
 func statusOf(c coordinator.Code) int {
@@ -74,7 +77,7 @@ func (s *Server) describe(err error, id string, isWrite bool) problem {
 	p := problem{Type: "about:blank", RequestID: id}
 	var e coordinator.Error
 	if se, ok := errors.AsType[*statusError](err); ok {
-		e, p.Status = se.Error, se.status
+		e, p.Status = se.cause, se.status
 	} else {
 		e = failure(err, isWrite)
 		p.Status = statusOf(e.Code)

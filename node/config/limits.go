@@ -105,7 +105,7 @@ func DefaultLimits() Limits {
 		ResolverMemoryBytes: 64 << 20,
 		ResolverModuleBytes: 16 << 20,
 		ResolverCallDepth:   1000,
-		ResolverTimeout: 500 * time.Millisecond,
+		ResolverTimeout:     time.Second,
 		ViewCacheBytes:      64 << 20,
 		MaxInflightRequests: 4096,
 		HintMaxBytes:        4 << 30,

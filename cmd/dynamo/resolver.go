@@ -1,0 +1,267 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"dynamo/client"
+	"dynamo/node/coordinator"
+	"dynamo/resolver"
+	"dynamo/resolver/laws"
+)
+
+func newResolver() *cobra.Command {
+	return group("resolver", "Check, run and administer resolver modules",
+		newResolverCheck(), newResolverRun(), newResolverUpload(), newResolverShow(false), newResolverShow(true), newResolverRollback(), newResolverRemove())
+}
+
+// withModule compiles a module file for offline use.
+func withModule(ctx context.Context, file string, use func(b []byte, m *resolver.Module) error) error {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	rt, err := resolver.New(resolver.Options{Limits: resolver.DefaultLimits(), Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)), Now: time.Now})
+	if err != nil {
+		return err
+	}
+	m, err := rt.Compile(ctx, b)
+	if err == nil {
+		err = use(b, m)
+	}
+	return errors.Join(err, rt.Close(ctx))
+}
+
+func newResolverCheck() *cobra.Command {
+	var dir string
+	c := &cobra.Command{
+		Use:   "check FILE.wasm",
+		Short: "Check a module offline: ABI, limits and merge laws",
+		Long: `Tests the laws on the samples that the module carries (custom section dynamo.samples)
+and on the files of --samples. A broken law is printed with a counterexample, exit 1.
+
+  dynamo resolver check cart.wasm --samples carts/`,
+		Args: usageArgs(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, args []string) error {
+			return withModule(c.Context(), args[0], func(b []byte, m *resolver.Module) error {
+				samples, err := laws.Samples(b)
+				if err != nil {
+					return err
+				}
+				more, err := readSamples(dir)
+				if err != nil {
+					return err
+				}
+				out := c.OutOrStdout()
+				sum := m.SHA256()
+				fmt.Fprintf(out, "module   %s\nsha256   %s\nabi      %s, ok\n", args[0], hex.EncodeToString(sum[:]), m.Info().ABI)
+				return checkLaws(c, m, append(samples, more...))
+			})
+		},
+	}
+	c.Flags().StringVar(&dir, "samples", "", "directory of sample values, one a file")
+	return c
+}
+
+func readSamples(dir string) ([][]byte, error) {
+	if dir == "" {
+		return nil, nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var out [][]byte
+	for _, e := range entries {
+		if e.IsDir() {
+			continue
+		}
+		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, b)
+	}
+	return out, nil
+}
+
+// lawTime is how long an offline check takes at the most.
+const lawTime = 5 * time.Second
+
+func checkLaws(c *cobra.Command, m *resolver.Module, samples [][]byte) error {
+	merge := func(ctx context.Context, in []resolver.Sibling) (resolver.Response, error) {
+		resp, _, err := m.Merge(ctx, resolver.Request{Keyspace: "check", Key: []byte("law-check"), Siblings: in}, resolver.DefaultLimits().OutputBytes)
+		return resp, err
+	}
+	r := laws.Check(c.Context(), merge, samples, laws.Options{Time: lawTime})
+	fmt.Fprintf(c.OutOrStdout(), "laws     %s: %d equations tested on %d samples, %d could not be\n", r.Outcome, r.Tested, len(samples), r.Failed)
+	switch r.Outcome {
+	case laws.Unlawful:
+		return fmt.Errorf("the module breaks a law: %s", r.Violation)
+	case laws.Untested:
+		return errors.New("nothing was tested: give samples with --samples")
+	case laws.Inconclusive:
+		return errors.New("the module merged none of the samples")
+	}
+	return nil
+}
+
+func newResolverRun() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "run FILE.wasm SIBLING...",
+		Short: "Merge files offline and print the result",
+		Long:  "  dynamo resolver run cart.wasm a.json b.json",
+		Args:  usageArgs(cobra.MinimumNArgs(3)),
+		RunE: func(c *cobra.Command, args []string) error {
+			req := resolver.Request{Keyspace: "run", Key: []byte("run")}
+			for i, name := range args[1:] {
+				b, err := os.ReadFile(name)
+				if err != nil {
+					return err
+				}
+				req.Siblings = append(req.Siblings, resolver.Sibling{Value: b, TimeMs: uint64(i + 1)})
+			}
+			return withModule(c.Context(), args[0], func(_ []byte, m *resolver.Module) error {
+				resp, out, err := m.Merge(c.Context(), req, resolver.DefaultLimits().OutputBytes)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(c.ErrOrStderr(), "merged in %v\n", out.Duration.Round(time.Microsecond))
+				switch resp.Status {
+				case resolver.StatusSelect:
+					_, err = c.OutOrStdout().Write(req.Siblings[resp.Index].Value)
+				case resolver.StatusDeleted:
+					fmt.Fprintln(c.ErrOrStderr(), "the key is deleted")
+				default:
+					_, err = c.OutOrStdout().Write(resp.Payload)
+				}
+				return err
+			})
+		},
+	}
+	return c
+}
+
+func resolverPath(keyspace string, more ...string) string {
+	return client.Path(append([]string{"keyspaces", keyspace, "resolver"}, more...)...)
+}
+
+func newResolverUpload() *cobra.Command {
+	var r remote
+	var check, builtin string
+	c := &cobra.Command{
+		Use:   "upload KEYSPACE [FILE.wasm]",
+		Short: "Upload a module and activate it",
+		Long:  "  dynamo resolver upload carts cart.wasm",
+		Args:  usageArgs(cobra.RangeArgs(1, 2)),
+		RunE: func(c *cobra.Command, args []string) error {
+			req := client.Request{Method: http.MethodPut, Path: resolverPath(args[0]), Query: url.Values{"check": {check}}}
+			switch {
+			case (len(args) == 2) == (builtin != ""):
+				return usageError{errors.New("upload takes a file, or --builtin NAME")}
+			case builtin != "":
+				req.Query.Set("builtin", builtin)
+			default:
+				b, err := os.ReadFile(args[1])
+				if err != nil {
+					return err
+				}
+				req.Body, req.Header = b, http.Header{"Content-Type": {"application/wasm"}}
+			}
+			var up coordinator.ResolverUpload
+			return r.call(c, req, &up, func() {
+				fmt.Fprintf(c.OutOrStdout(), "version  %d\nsha256   %s\nabi      %s\nsize     %d\nlaws     %s %s\n", up.Version, up.SHA256, up.ABI, up.Size, up.Check.Outcome, up.Check.Detail)
+			})
+		},
+	}
+	r.register(c)
+	c.Flags().StringVar(&check, "check", coordinator.CheckStrict, "strict, warn or off")
+	c.Flags().StringVar(&builtin, "builtin", "", "a module that comes with the binary")
+	return c
+}
+
+// newResolverShow is show and history.
+func newResolverShow(history bool) *cobra.Command {
+	var r remote
+	use, short := "show", "Show the active resolver and what this node merged with it"
+	if history {
+		use, short = "history", "Show all resolver versions of a keyspace"
+	}
+	c := &cobra.Command{
+		Use: use + " KEYSPACE", Short: short, Long: "  dynamo resolver " + use + " carts", Args: usageArgs(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, args []string) error {
+			var st coordinator.ResolverStatus
+			return r.call(c, client.Request{Method: http.MethodGet, Path: resolverPath(args[0])}, &st, func() {
+				rows := st.History
+				if !history {
+					if rows = nil; st.Active != nil {
+						rows = []coordinator.ResolverVersion{*st.Active}
+					}
+				}
+				showVersions(c, rows)
+				if !history {
+					fmt.Fprintf(c.OutOrStdout(), "\ncalls %d, failures %d, mean %.0f us, max %.0f us on this node\n", st.Calls, st.Failures, st.Micros.Mean, st.Micros.Max)
+				}
+			})
+		},
+	}
+	r.register(c)
+	return c
+}
+
+func showVersions(c *cobra.Command, vs []coordinator.ResolverVersion) {
+	w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 3, ' ', 0)
+	fmt.Fprintln(w, "VERSION\tACTIVE\tSHA256\tSIZE\tABI\tUPLOADED")
+	for _, v := range vs {
+		fmt.Fprintf(w, "%d\t%v\t%s\t%d\t%s\t%s\n", v.Version, v.Active, v.SHA256[:12], v.Size, v.ABI, v.Time.Format(time.RFC3339))
+	}
+	_ = w.Flush() // the screen
+}
+
+func newResolverRollback() *cobra.Command {
+	var r remote
+	var version int
+	c := &cobra.Command{
+		Use: "rollback KEYSPACE --version N", Short: "Activate an earlier version again", Long: "  dynamo resolver rollback carts --version 1",
+		Args: usageArgs(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, args []string) error {
+			if version < 1 {
+				return usageError{errors.New("rollback needs --version N, from the history")}
+			}
+			body, err := json.Marshal(map[string]int{"version": version})
+			if err != nil {
+				return err
+			}
+			var v coordinator.ResolverVersion
+			req := client.Request{Method: http.MethodPost, Path: resolverPath(args[0], "rollback"), Body: body}
+			return r.call(c, req, &v, func() { showVersions(c, []coordinator.ResolverVersion{v}) })
+		},
+	}
+	r.register(c)
+	c.Flags().IntVar(&version, "version", 0, "version to activate")
+	return c
+}
+
+func newResolverRemove() *cobra.Command {
+	var r remote
+	c := &cobra.Command{
+		Use: "remove KEYSPACE", Short: "Go back to showing siblings", Long: "  dynamo resolver remove carts", Args: usageArgs(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, args []string) error {
+			return r.call(c, client.Request{Method: http.MethodDelete, Path: resolverPath(args[0])}, nil, nil)
+		},
+	}
+	r.register(c)
+	return c
+}
