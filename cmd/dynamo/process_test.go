@@ -312,6 +312,10 @@ func (p *processes) survives(t *testing.T) {
 		return err
 	})
 	t.Logf("first read %v after the restart of all", took)
+	if took > 3*time.Second {
+		t.Errorf("first read %v after the restart of all", took)
+	}
+	p.ready(p.ids...)
 	for w := range writers {
 		for i := range each {
 			id := p.ids[(w+i+1)%3]

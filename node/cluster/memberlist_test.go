@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"strings"
 	"sync"
@@ -84,9 +85,7 @@ func (n network) start(t *testing.T, id string, change func(*MemberlistOptions))
 		Self: id, Bind: n[id], Cluster: "demo", Partitions: 16, Secret: "secret",
 		Seeds: func() map[string]string {
 			out := make(map[string]string)
-			for id, a := range n {
-				out[id] = a
-			}
+			maps.Copy(out, n)
 			return out
 		},
 		Logger: slog.New(slog.NewTextHandler(&g.logs, nil)), Now: time.Now,

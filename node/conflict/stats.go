@@ -1,6 +1,7 @@
 package conflict
 
 import (
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,9 +57,7 @@ func (s *Settler) Module(sha [32]byte) ModuleStats {
 	}
 	out := *m
 	out.Errors = make(map[string]uint64, len(m.Errors))
-	for k, v := range m.Errors {
-		out.Errors[k] = v
-	}
+	maps.Copy(out.Errors, m.Errors)
 	return out
 }
 
