@@ -6,8 +6,9 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 COMMIT   ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 LDFLAGS  := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 FUZZTIME ?= 3s
+SEEDS    ?= 1000
 
-.PHONY: all build demo test lint unit fuzz fuzz-short bench cluster-test examples clean
+.PHONY: all build demo test lint unit fuzz fuzz-short soak bench examples clean
 
 all: build
 
@@ -35,6 +36,9 @@ fuzz-short: fuzz ## every fuzz target for a moment
 
 fuzz: ## every fuzz target for FUZZTIME
 	GO='$(GO)' FUZZTIME='$(FUZZTIME)' ./tools/fuzz.sh
+
+soak: ## random faults over many seeds
+	$(GO) test -timeout 2h ./node/sim -run TestRandomFaults -seeds $(SEEDS)
 
 bench: ## benchmarks, in a form that benchstat reads
 	$(GO) test -run '^$$' -bench . -benchmem -count 6 ./node/... ./resolver/...

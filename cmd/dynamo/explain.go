@@ -74,14 +74,23 @@ func versionLine(v coordinator.ExplainVersion) string {
 	if v.Deleted {
 		kind = "deleted"
 	}
-	line := fmt.Sprintf("%s  %s  sha256 %.8s  %s ago", strings.Join(v.Dots, " "), kind, v.SHA256, age(v.Time))
-	if strings.Join(v.Live, " ") != strings.Join(v.Dots, " ") {
-		line += "  live: " + strings.Join(v.Live, " ")
+	line := fmt.Sprintf("%s  %s  sha256 %.8s  %s ago", dotList(v.Dots), kind, v.SHA256, age(v.Time))
+	if len(v.Live) != len(v.Dots) {
+		line += "  live: " + dotList(v.Live)
 	}
 	if v.Resolver != "" {
 		line += "  collapsed by " + v.Resolver[:12]
 	}
 	return line
+}
+
+// dotList names a few dots and counts many.
+func dotList(dots []string) string {
+	const few = 3
+	if len(dots) <= few {
+		return strings.Join(dots, " ")
+	}
+	return fmt.Sprintf("%d dots, %s to %s", len(dots), dots[0], dots[len(dots)-1])
 }
 
 func age(t time.Time) string { return time.Since(t).Round(time.Second).String() }

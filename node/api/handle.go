@@ -276,8 +276,11 @@ func (s *Server) account(c *call, start time.Time, err error) {
 	switch {
 	case c.endpoint != nil && c.endpoint.open:
 		// A node that is not ready says so to every probe.
-	case status >= fasthttp.StatusInternalServerError:
+	case status == fasthttp.StatusInternalServerError:
 		level = slog.LevelError
+	case status > fasthttp.StatusInternalServerError:
+		// The world's fault: replicas that cannot be reached, too much load, a full disk.
+		level = slog.LevelWarn
 	case c.endpoint != nil && c.endpoint.isChange:
 		level = slog.LevelInfo
 	}

@@ -142,6 +142,14 @@ func (c *Cluster) stop(ctx context.Context, id string) error {
 // Wipe empties the disk of a node that is down.
 func (c *Cluster) Wipe(id string) { c.disks[id] = vfs.NewCrashableMem() }
 
+// Backup copies the disk of a node that is down.
+func (c *Cluster) Backup(id string) *vfs.MemFS {
+	return c.disks[id].CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 0})
+}
+
+// Restore puts a copy made by Backup in the place of a node's disk.
+func (c *Cluster) Restore(id string, backup *vfs.MemFS) { c.disks[id] = backup }
+
 // Cut parts the network: nodes of different groups do not hear each other.
 func (c *Cluster) Cut(groups ...[]string) {
 	c.Network.CutGroups(groups)
