@@ -131,7 +131,7 @@ func (n *Node) openStore() error {
 
 func (n *Node) openResolvers() error {
 	rt, err := resolver.New(resolver.Options{
-		Limits: coordinator.ResolverLimits(n.o.Cluster.Limits), Logger: n.log, Now: n.o.Now,
+		Limits: coordinator.ResolverLimits(n.o.Cluster.Limits), Logger: n.log, Now: n.o.Now, CacheDir: n.o.ModuleCache,
 	})
 	if err != nil {
 		return fmt.Errorf("resolver runtime: %w", err)

@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"path/filepath"
 	"time"
 
 	"dynamo/node/cluster"
@@ -44,7 +43,7 @@ type Seams struct {
 	Rand io.Reader
 	// FS holds the data directory.
 	FS store.FS
-	// ModuleCache is the directory of compiled resolver modules; default: in the data directory.
+	// ModuleCache is a directory of compiled resolver modules, for tests; empty: none.
 	ModuleCache string
 	// Listen opens the HTTP listener; if it returns none, the node has no HTTP door.
 	Listen func(address string) (net.Listener, error)
@@ -76,10 +75,6 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Rand == nil {
 		o.Rand = rand.Reader
-	}
-	if o.ModuleCache == "" {
-		self, _ := o.Cluster.Node(o.ID)
-		o.ModuleCache = filepath.Join(self.Data, "modules")
 	}
 	if o.Listen == nil {
 		o.Listen = func(address string) (net.Listener, error) { return net.Listen("tcp", address) }

@@ -18,6 +18,7 @@ type Module struct {
 	info     Info
 	engine   wazero.Runtime
 	compiled wazero.CompiledModule
+	cache    wazero.CompilationCache // nil without a cache
 
 	// Merges hold the read lock while they run, so that the code is not freed
 	// under them.
@@ -52,10 +53,14 @@ func (m *Module) Close(ctx context.Context) error {
 }
 
 func (m *Module) free(ctx context.Context) error {
-	if m.engine == nil {
-		return nil
+	var errs []error
+	if m.engine != nil {
+		errs = append(errs, m.engine.Close(ctx))
 	}
-	if err := m.engine.Close(ctx); err != nil {
+	if m.cache != nil {
+		errs = append(errs, m.cache.Close(ctx))
+	}
+	if err := errors.Join(errs...); err != nil {
 		return &Error{Code: CodeInternal, Message: "close engine", Err: err}
 	}
 	return nil

@@ -26,6 +26,9 @@ type Options struct {
 	// default GOMAXPROCS. Each may take Limits.MemoryBytes, and up to 130 MB
 	// more while it recurses without end.
 	Parallel int
+	// CacheDir keeps compiled code for the next process; empty: none. It is for tests, which compile one
+	// module over and over. What is in it is run as it is, so nodes do without.
+	CacheDir string
 }
 
 // Runtime compiles modules and bounds their merges. It is safe for concurrent use.
@@ -33,6 +36,7 @@ type Runtime struct {
 	limits Limits
 	log    *slog.Logger
 	now    func() time.Time
+	cache  string
 
 	turns     chan struct{} // as many tokens as merges run
 	compiling chan struct{} // a token while a module is compiled: one at a time bounds the memory
@@ -69,6 +73,7 @@ func New(o Options) (*Runtime, error) {
 		limits:    o.Limits,
 		log:       o.Logger,
 		now:       o.Now,
+		cache:     o.CacheDir,
 		turns:     make(chan struct{}, o.Parallel),
 		compiling: make(chan struct{}, 1),
 	}
@@ -138,6 +143,12 @@ func (m *Module) compile(ctx context.Context, code []byte) (err error) {
 		WithMemoryLimitPages(m.runtime.limits.pages()).
 		WithCloseOnContextDone(true).
 		WithDebugInfoEnabled(false)
+	if m.runtime.cache != "" {
+		if m.cache, err = wazero.NewCompilationCacheWithDir(m.runtime.cache); err != nil {
+			return &Error{Code: CodeInternal, Message: "compilation cache", Err: err}
+		}
+		config = config.WithCompilationCache(m.cache)
+	}
 	m.engine = wazero.NewRuntimeWithConfig(ctx, config)
 	if err := installHost(ctx, m.engine); err != nil {
 		return &Error{Code: CodeInternal, Message: "host functions", Err: err}

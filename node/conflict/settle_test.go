@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -36,7 +37,7 @@ func newFixture(t *testing.T) *fixture {
 	f := &fixture{module: module, sha: sha256.Sum256(module), now: time.UnixMilli(1)}
 	log := slog.New(slog.DiscardHandler)
 	now := func() time.Time { return f.now }
-	rt, err := resolver.New(resolver.Options{Limits: resolver.DefaultLimits(), Logger: log, Now: now})
+	rt, err := resolver.New(resolver.Options{Limits: resolver.DefaultLimits(), Logger: log, Now: now, CacheDir: filepath.Join(os.TempDir(), "dynamo-test-modules")})
 	if err != nil {
 		t.Fatal(err)
 	}
