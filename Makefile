@@ -44,7 +44,8 @@ bench: ## benchmarks, in a form that benchstat reads
 	$(GO) test -run '^$$' -bench . -benchmem -count 6 ./node/... ./resolver/...
 
 examples: ## rebuild the committed guest modules
-	cd examples/cart-merge && GOOS=wasip1 GOARCH=wasm $(GO) build -buildmode=c-shared -trimpath -ldflags='-s -w -buildid=' -o cart.wasm ./guest
+	cd examples/cart-merge && GOOS=wasip1 GOARCH=wasm $(GO) build -buildmode=c-shared -trimpath -buildvcs=false -ldflags='-s -w -buildid=' -o cart.wasm ./guest
+	$(GO) run ./examples/cart-merge/embed examples/cart-merge/cart.wasm examples/cart-merge/samples/*.json
 
 clean:
 	rm -rf bin dynamo-data data
