@@ -13,8 +13,9 @@ import (
 var errNoPrimary = errors.New("coordinator: no primary of the key can be reached")
 
 // forward hands a write to the first primary that answers. The ones that gossip holds for dead come
-// last: it may be wrong. A primary that keeps silent is given up after hedgeAfter for the next one; the
-// write may then be minted twice, as two siblings of the same bytes and time, which reads show as one.
+// last: it may be wrong. A primary that keeps silent is given up after hedgeAfter for the next one, and
+// with all of them silent this node stands in itself; the write may then be minted twice, as two
+// siblings of the same bytes and time, which reads show as one.
 func (c *Coordinator) forward(ctx context.Context, p plan, req WriteRequest) (outcome, error) {
 	m := &peer.Write{
 		Target: p.target, Token: req.Token, Value: req.Value, R: p.r, W: p.w, Sloppy: p.sloppy,
@@ -50,6 +51,10 @@ func (c *Coordinator) forward(ctx context.Context, p plan, req WriteRequest) (ou
 			}
 			ask()
 		case <-slow.C:
+			if next == len(order) && p.sloppy {
+				// They may be paused, or cut off behind an open connection. A write does not wait for that.
+				return outcome{}, errNoPrimary
+			}
 			ask()
 			slow.Reset(hedgeAfter)
 		case <-ctx.Done():

@@ -178,7 +178,11 @@ func (g *reading) run(answered chan<- readResult) {
 		answered <- readResult{object: g.reads.result()}
 		return
 	}
-	answered <- readResult{err: &Error{Code: CodeQuorumUnmet, Detail: g.reads.describe("the read", g.reads.have()), Retryable: true}}
+	detail := g.reads.describe("the read", g.reads.have())
+	if g.reads.have() >= g.p.r {
+		detail = "no primary answered, and the fallbacks know nothing of the key; " + detail
+	}
+	answered <- readResult{err: &Error{Code: CodeQuorumUnmet, Detail: detail, Retryable: true}}
 }
 
 // maybeAnswer answers once R replicas are counted.

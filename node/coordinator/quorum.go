@@ -100,8 +100,24 @@ func (r *reads) add(t target, h causal.Hash, o *causal.Object) {
 	}
 }
 
-func (r *reads) have() int    { return len(r.counted) }
-func (r *reads) enough() bool { return r.have() >= r.need }
+func (r *reads) have() int { return len(r.counted) }
+
+// enough reports whether R replicas are counted. That there is nothing is not for fallbacks alone to
+// say: they hold only what was written while the primaries were away.
+func (r *reads) enough() bool {
+	if r.have() < r.need {
+		return false
+	}
+	if !r.joined.IsZero() {
+		return true
+	}
+	for node := range r.counted {
+		if r.roles[node].hintFor == "" {
+			return true
+		}
+	}
+	return false
+}
 
 // wanted returns one node for every hash whose object is not at hand yet.
 func (r *reads) wanted(asked map[string]bool) []target {

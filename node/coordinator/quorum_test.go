@@ -120,6 +120,27 @@ func TestReadsForget(t *testing.T) {
 	}
 }
 
+// TestFallbacksAloneCannotSayNothing: only a primary knows that a key was never written.
+func TestFallbacksAloneCannotSayNothing(t *testing.T) {
+	all := histories()
+	r := newReads(2)
+	r.add(target{node: "n4", hintFor: "n1"}, causal.Hash{}, nil)
+	r.add(target{node: "n5", hintFor: "n2"}, causal.Hash{}, nil)
+	if r.enough() {
+		t.Fatal("two fallbacks without hints made a quorum for nothing")
+	}
+	r.add(target{node: "n5", hintFor: "n2"}, all[1].Hash(), &all[1])
+	if !r.enough() {
+		t.Fatal("a hint does not count")
+	}
+	r = newReads(2)
+	r.add(target{node: "n4", hintFor: "n1"}, causal.Hash{}, nil)
+	r.add(target{node: "n2"}, causal.Hash{}, nil)
+	if !r.enough() {
+		t.Fatal("a primary does not count")
+	}
+}
+
 func TestWritesCountEachNodeOnce(t *testing.T) {
 	for _, strict := range []bool{false, true} {
 		w := newWrites(2, strict)
