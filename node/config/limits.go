@@ -105,7 +105,7 @@ func DefaultLimits() Limits {
 		ResolverMemoryBytes: 64 << 20,
 		ResolverModuleBytes: 16 << 20,
 		ResolverCallDepth:   1000,
-		ResolverTimeout:     time.Second,
+		ResolverTimeout:     1500 * time.Millisecond,
 		ViewCacheBytes:      64 << 20,
 		MaxInflightRequests: 4096,
 		HintMaxBytes:        4 << 30,
