@@ -1,5 +1,5 @@
 // Package client talks to a dynamo cluster over its HTTP API. Any node takes any request; with several
-// endpoints a request that cannot reach one goes to the next.
+// endpoints a request that cannot reach one goes to the next (see Client.Do).
 package client
 
 import (
@@ -11,8 +11,10 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -28,8 +30,13 @@ const (
 	HeaderNode          = "X-Dynamo-Node"
 )
 
-// maxAnswerBytes bounds what is read of one answer.
-const maxAnswerBytes = 512 << 20
+const (
+	// maxAnswerBytes bounds what is read of one answer.
+	maxAnswerBytes = 512 << 20
+	// dialTimeout bounds one attempt to connect, so that a host which swallows packets does not keep a
+	// request from the next endpoint.
+	dialTimeout = 5 * time.Second
+)
 
 // Options configure a Client.
 type Options struct {
@@ -52,6 +59,7 @@ func New(o Options) (*Client, error) {
 	if len(o.Endpoints) == 0 {
 		return nil, errors.New("client: no endpoint")
 	}
+	o.Endpoints = slices.Clone(o.Endpoints)
 	for i, e := range o.Endpoints {
 		u, err := url.Parse(e)
 		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
@@ -61,6 +69,7 @@ func New(o Options) (*Client, error) {
 	}
 	if o.HTTP == nil {
 		o.HTTP = &http.Client{Transport: &http.Transport{
+			DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
 			MaxIdleConnsPerHost: 64, IdleConnTimeout: 30 * time.Second, Proxy: http.ProxyFromEnvironment,
 		}}
 	}
@@ -102,8 +111,9 @@ type Response struct {
 	Body   []byte
 }
 
-// Do sends a request to one endpoint after the other until one takes the connection. A server's
-// problem comes back as *Error.
+// Do sends a request to one endpoint after the other until one answers. A server's problem is an answer
+// and comes back as *Error. A request that may have been carried out - one that is no read, and broke
+// after the connection was made - is not sent again: the caller knows whether twice is as good as once.
 func (c *Client) Do(ctx context.Context, r Request) (*Response, error) {
 	n := uint64(len(c.o.Endpoints))
 	first := uint64(0)
@@ -120,12 +130,33 @@ func (c *Client) Do(ctx context.Context, r Request) (*Response, error) {
 			return resp, e
 		}
 		errs = append(errs, err)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || !(isRead(r.Method) || isDial(err)) {
 			break
 		}
 	}
-	return nil, errors.Join(errs...)
+	return nil, unanswered(errs)
 }
+
+func isRead(method string) bool { return method == http.MethodGet || method == http.MethodHead }
+
+// isDial says that there was no connection, so that the request cannot have arrived.
+func isDial(err error) bool {
+	e, ok := errors.AsType[*net.OpError](err)
+	return ok && e.Op == "dial"
+}
+
+// unanswered are the failures of all endpoints that were tried, on one line.
+type unanswered []error
+
+func (u unanswered) Error() string {
+	texts := make([]string, len(u))
+	for i, err := range u {
+		texts[i] = err.Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+func (u unanswered) Unwrap() []error { return u }
 
 func (c *Client) do(ctx context.Context, endpoint string, r Request) (*Response, error) {
 	target := endpoint + r.Path
@@ -145,9 +176,12 @@ func (c *Client) do(ctx context.Context, endpoint string, r Request) (*Response,
 		return nil, err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes+1))
 	if err != nil {
 		return nil, fmt.Errorf("%s: read the answer: %w", endpoint, err)
+	}
+	if len(body) > maxAnswerBytes {
+		return nil, fmt.Errorf("%s: the answer is larger than %d bytes", endpoint, maxAnswerBytes)
 	}
 	out := &Response{Status: resp.StatusCode, Header: resp.Header, Body: body}
 	if resp.StatusCode < 400 {

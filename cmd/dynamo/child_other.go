@@ -1,9 +1,8 @@
-//go:build !linux
+//go:build !unix
 
 package main
 
 import "syscall"
 
-// childAttributes give a node a process group of its own, so that Ctrl-C reaches it through the
-// launcher and once.
-func childAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+// childAttributes have nothing to add where there are neither process groups nor signals.
+func childAttributes() *syscall.SysProcAttr { return nil }

@@ -56,8 +56,9 @@ func newRing() *cobra.Command {
 				req.Query = url.Values{"keyspace": {args[0]}, "key": {args[1]}}
 				var l coordinator.Location
 				return r.call(c, req, &l, func() {
+					n := max(0, min(l.N, len(l.PreferenceList)))
 					fmt.Fprintf(c.OutOrStdout(), "hash %s, partition %d\nprimaries %s\nfallbacks %s\n", l.Hash, l.Partition,
-						strings.Join(l.PreferenceList[:l.N], " "), strings.Join(l.PreferenceList[l.N:], " "))
+						strings.Join(l.PreferenceList[:n], " "), strings.Join(l.PreferenceList[n:], " "))
 				})
 			}
 			var info coordinator.RingInfo

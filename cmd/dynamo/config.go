@@ -13,11 +13,13 @@ import (
 )
 
 func newConfig() *cobra.Command {
+	var form output
 	check := &cobra.Command{
 		Use:   "check FILE",
 		Short: "Parse and check a cluster file",
 		Long: `Reports every mistake with file, line, column and key, and a suggestion where a key
-is misspelt.
+is misspelt; also resolver files that are not there, and nodes that would be open to
+other machines without authentication. Prints what the file says if all is well.
 
   dynamo config check configs/local.yaml`,
 		Args: usageArgs(cobra.ExactArgs(1)),
@@ -28,6 +30,9 @@ is misspelt.
 			}
 			if err := checkSurroundings(cfg); err != nil {
 				return err
+			}
+			if form == outputJSON {
+				return printJSON(c, summaryOf(cfg))
 			}
 			w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 3, ' ', 0)
 			fmt.Fprintf(w, "cluster %s: %d partitions, N=%d R=%d W=%d\n\n", cfg.Name, cfg.Partitions, cfg.Replication.N, cfg.Replication.R, cfg.Replication.W)
@@ -46,7 +51,56 @@ is misspelt.
 			return nil
 		},
 	}
+	form.register(check)
 	return group("config", "Check cluster files", check)
+}
+
+// summary is a checked file for machines, without its secrets.
+type summary struct {
+	Cluster     string            `json:"cluster"`
+	Partitions  int               `json:"partitions"`
+	Replication map[string]int    `json:"replication"`
+	Secret      bool              `json:"secret"`
+	Tokens      []string          `json:"tokens"`
+	Nodes       []summaryNode     `json:"nodes"`
+	Keyspaces   []summaryKeyspace `json:"keyspaces"`
+}
+
+type summaryNode struct {
+	ID     string `json:"id"`
+	Zone   string `json:"zone"`
+	Weight int    `json:"weight"`
+	HTTP   string `json:"http"`
+	Peer   string `json:"peer"`
+	Gossip string `json:"gossip"`
+	Data   string `json:"data"`
+}
+
+type summaryKeyspace struct {
+	Name       string `json:"name"`
+	N          int    `json:"n"`
+	R          int    `json:"r"`
+	W          int    `json:"w"`
+	Conflict   string `json:"conflict"`
+	Resolver   string `json:"resolver,omitempty"`
+	Durability string `json:"durability"`
+}
+
+func summaryOf(cfg *config.Cluster) summary {
+	s := summary{
+		Cluster: cfg.Name, Partitions: cfg.Partitions, Secret: cfg.Secret != "", Tokens: []string{},
+		Replication: map[string]int{"n": cfg.Replication.N, "r": cfg.Replication.R, "w": cfg.Replication.W},
+	}
+	for _, t := range cfg.Tokens {
+		s.Tokens = append(s.Tokens, t.Name)
+	}
+	for _, n := range cfg.Nodes {
+		s.Nodes = append(s.Nodes, summaryNode{n.ID, n.Zone, n.Weight, n.HTTP, n.Peer, n.Gossip, n.Data})
+	}
+	for _, k := range cfg.BirthKeyspaces() {
+		s.Keyspaces = append(s.Keyspaces, summaryKeyspace{k.Name, k.N, k.R, k.W, string(k.Conflict), k.Resolver, string(k.Durability)})
+	}
+	return s
 }
 
 // checkSurroundings checks what a file refers to: resolver modules, and addresses that are open to all.
@@ -61,8 +115,11 @@ func checkSurroundings(cfg *config.Cluster) error {
 		if k.Resolver == "" || strings.HasPrefix(k.Resolver, config.BuiltinPrefix) {
 			continue
 		}
-		if _, err := os.Stat(k.Resolver); err != nil {
+		switch info, err := os.Stat(k.Resolver); {
+		case err != nil:
 			errs = append(errs, fmt.Errorf("keyspace %s: resolver: %w", k.Name, err))
+		case !info.Mode().IsRegular():
+			errs = append(errs, fmt.Errorf("keyspace %s: resolver: %s is no file", k.Name, k.Resolver))
 		}
 	}
 	return errors.Join(errs...)

@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -31,7 +33,7 @@ func newExplain() *cobra.Command {
 }
 
 func drawExplanation(w io.Writer, e coordinator.Explanation) {
-	fmt.Fprintf(w, "%s/%s  hash %s  partition %d  preference list %s\n", e.Keyspace, e.Key, e.Hash, e.Partition, strings.Join(e.PreferenceList, " "))
+	fmt.Fprintf(w, "%s/%s  hash %s  partition %d  preference list %s\n", e.Keyspace, printable(e.Key), e.Hash, e.Partition, strings.Join(e.PreferenceList, " "))
 	for i, r := range e.Replicas {
 		branch, stem := "├─", "│ "
 		if i == len(e.Replicas)-1 {
@@ -79,7 +81,7 @@ func versionLine(v coordinator.ExplainVersion) string {
 		line += "  live: " + dotList(v.Live)
 	}
 	if v.Resolver != "" {
-		line += "  collapsed by " + v.Resolver[:12]
+		line += "  collapsed by " + short(v.Resolver)
 	}
 	return line
 }
@@ -91,6 +93,14 @@ func dotList(dots []string) string {
 		return strings.Join(dots, " ")
 	}
 	return fmt.Sprintf("%d dots, %s to %s", len(dots), dots[0], dots[len(dots)-1])
+}
+
+// printable quotes a key that would do something to the terminal.
+func printable(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(s)
+	}
+	return s
 }
 
 func age(t time.Time) string { return time.Since(t).Round(time.Second).String() }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"text/tabwriter"
@@ -21,6 +22,7 @@ func newKeyspacePut(verb string) *cobra.Command {
 	var r remote
 	var n, rq, wq, maxBytes int
 	var conflict, durability string
+	var ancestors bool
 	c := &cobra.Command{
 		Use:   verb + " KEYSPACE",
 		Short: map[string]string{"create": "Create a keyspace", "update": "Change settings of a keyspace; what is not named stays"}[verb],
@@ -42,6 +44,12 @@ func newKeyspacePut(verb string) *cobra.Command {
 			if durability != "" {
 				change.Durability = &durability
 			}
+			if c.Flags().Changed("ancestors") {
+				change.Ancestors = &ancestors
+			}
+			if verb == "update" && change == (coordinator.KeyspaceChange{}) {
+				return usageError{errors.New("update needs something to change, like --w 3")}
+			}
 			body, err := json.Marshal(change)
 			if err != nil {
 				return err
@@ -56,12 +64,15 @@ func newKeyspacePut(verb string) *cobra.Command {
 	}
 	r.register(c)
 	f := c.Flags()
-	f.IntVar(&n, "n", 0, "replicas (only at creation)")
-	f.IntVar(&rq, "r", 0, "replicas that answer a read")
-	f.IntVar(&wq, "w", 0, "replicas that acknowledge a write")
-	f.IntVar(&maxBytes, "max-value-bytes", 0, "largest value")
+	if verb == "create" {
+		f.IntVar(&n, "n", 0, "replicas of each key; cannot be changed later")
+	}
+	f.IntVar(&rq, "r", 0, "replicas that must answer a read")
+	f.IntVar(&wq, "w", 0, "replicas that must have a write on disk")
+	f.IntVar(&maxBytes, "max-value-bytes", 0, "largest value, in bytes")
 	f.StringVar(&conflict, "conflict", "", "siblings, lww or resolver")
 	f.StringVar(&durability, "durability", "", "sync or buffered")
+	f.BoolVar(&ancestors, "ancestors", false, "keep common ancestors for three-way merges")
 	return c
 }
 
@@ -72,7 +83,7 @@ func (r *remote) exists(c *cobra.Command, name string, want bool) error {
 		return err
 	}
 	err = cl.JSON(c.Context(), client.Request{Method: http.MethodGet, Path: client.Path("keyspaces", name)}, nil)
-	e, problem := err.(*client.Error)
+	e, problem := errors.AsType[*client.Error](err)
 	switch {
 	case err == nil && !want:
 		return fmt.Errorf("keyspace %s is there already; use update", name)
@@ -87,8 +98,8 @@ func showKeyspaces(c *cobra.Command, ks ...coordinator.KeyspaceInfo) {
 	fmt.Fprintln(w, "KEYSPACE\tN\tR\tW\tCONFLICT\tDURABILITY\tMAX VALUE\tRESOLVER")
 	for _, k := range ks {
 		sha := "-"
-		if len(k.Resolver) > 12 {
-			sha = k.Resolver[:12]
+		if k.Resolver != "" {
+			sha = short(k.Resolver)
 		}
 		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\t%s\t%d\t%s\n", k.Name, k.N, k.R, k.W, k.Conflict, k.Durability, k.MaxValueBytes, sha)
 	}

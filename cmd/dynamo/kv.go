@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
 	"strings"
+	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -18,13 +21,32 @@ func newKV() *cobra.Command {
 // callFlags are those of one request.
 type callFlags struct{ client.CallOptions }
 
+const (
+	// longestCall is the longest that a node takes for one request.
+	longestCall = 30 * time.Second
+	// answerGrace is what the way to the node and back may take on top.
+	answerGrace = 5 * time.Second
+)
+
+// deadline bounds a call on this side too, for a node that accepts a connection and then says nothing.
+func (f *callFlags) deadline(c *cobra.Command) (context.Context, context.CancelFunc, error) {
+	limit := longestCall
+	if c.Flags().Changed("timeout") {
+		if limit = f.Timeout; limit <= 0 {
+			return nil, nil, usageError{fmt.Errorf("--timeout %v is not positive", limit)}
+		}
+	}
+	ctx, cancel := context.WithTimeout(c.Context(), limit+answerGrace)
+	return ctx, cancel, nil
+}
+
 func (f *callFlags) register(c *cobra.Command, write bool) {
 	if write {
 		c.Flags().StringVar(&f.W, "w", "", "replicas that must have the write on disk: a number, one, quorum or all")
 		c.Flags().StringVar(&f.Context, "context", "", "causal context this write supersedes, from a read")
 	}
 	c.Flags().StringVar(&f.R, "r", "", "replicas that must answer: a number, one, quorum or all")
-	c.Flags().DurationVar(&f.Timeout, "timeout", 0, "deadline, like 500ms")
+	c.Flags().DurationVar(&f.Timeout, "timeout", 0, "deadline at the node, like 500ms (default: the cluster's, 2s)")
 }
 
 // readValue takes a value from the argument, a file (@NAME) or standard input (-).
@@ -55,7 +77,12 @@ func newPut() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			token, err := cl.Put(c.Context(), args[0], args[1], value, f.CallOptions)
+			ctx, cancel, err := f.deadline(c)
+			if err != nil {
+				return err
+			}
+			defer cancel()
+			token, err := cl.Put(ctx, args[0], args[1], value, f.CallOptions)
 			if err != nil {
 				return err
 			}
@@ -68,8 +95,8 @@ func newPut() *cobra.Command {
 	return c
 }
 
-func printToken(c *cobra.Command, output, token string) error {
-	if output == "json" {
+func printToken(c *cobra.Command, o output, token string) error {
+	if o == outputJSON {
 		return printJSON(c, map[string]string{"context": token})
 	}
 	_, err := fmt.Fprintln(c.OutOrStdout(), token)
@@ -82,26 +109,36 @@ func newGet() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "get KEYSPACE KEY",
 		Short: "Read a value",
-		Long: `Prints the value as it is. A key that is not there is an error. Siblings that nothing
-merged are an error too unless -o json shows them all.
+		Long: `Prints the value as it is. A key that is not there is an error ("not found", exit 1).
 
-  dynamo kv get default hello`,
+Siblings that nothing merged are printed one after the other, each ended by a newline,
+with a header for each and the context to replace them on stderr; the exit code is 1,
+so that a script does not take them for one value. With -o json siblings are an answer
+like any other, exit 0.
+
+  dynamo kv get default hello
+  dynamo kv get carts alice -o json`,
 		Args: usageArgs(cobra.ExactArgs(2)),
 		RunE: func(c *cobra.Command, args []string) error {
 			cl, err := r.client()
 			if err != nil {
 				return err
 			}
-			v, err := cl.Get(c.Context(), args[0], args[1], f.CallOptions)
+			ctx, cancel, err := f.deadline(c)
+			if err != nil {
+				return err
+			}
+			defer cancel()
+			v, err := cl.Get(ctx, args[0], args[1], f.CallOptions)
 			switch {
 			case err != nil:
 				return err
-			case r.output == "json":
+			case r.output == outputJSON:
 				return printValue(c, v)
 			case !v.Found:
 				return errNotFound
 			case len(v.Siblings) > 0:
-				return fmt.Errorf("the key holds %d siblings; -o json shows them, and a put with --context replaces them", len(v.Siblings))
+				return printSiblings(c, v)
 			}
 			_, err = c.OutOrStdout().Write(v.Bytes)
 			return err
@@ -111,6 +148,29 @@ merged are an error too unless -o json shows them all.
 	f.register(c, false)
 	c.Flags().BoolVar(&f.Raw, "raw-siblings", false, "show siblings even where a resolver is active")
 	return c
+}
+
+// printSiblings shows all siblings to a person; it always returns an error, for there is no one value.
+func printSiblings(c *cobra.Command, v client.Value) error {
+	for i, s := range v.Siblings {
+		what := fmt.Sprintf("%d bytes %s", len(s.Value), s.ContentType)
+		if s.Deleted {
+			what = "deleted"
+		}
+		fmt.Fprintf(c.ErrOrStderr(), "--- sibling %d of %d, %s, %s\n", i+1, len(v.Siblings), s.Time.Format(time.RFC3339), what)
+		if s.Deleted {
+			continue
+		}
+		if _, err := fmt.Fprintf(c.OutOrStdout(), "%s\n", s.Value); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(c.ErrOrStderr(), "--- context %s\n", v.Context)
+	why := "nothing merges this keyspace"
+	if v.ResolverError != "" {
+		why = "the resolver failed: " + v.ResolverError
+	}
+	return fmt.Errorf("the key holds %d siblings (%s); a put with --context replaces them", len(v.Siblings), why)
 }
 
 func printValue(c *cobra.Command, v client.Value) error {
@@ -147,7 +207,12 @@ func newDelete() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			token, err := cl.Delete(c.Context(), args[0], args[1], f.CallOptions)
+			ctx, cancel, err := f.deadline(c)
+			if err != nil {
+				return err
+			}
+			defer cancel()
+			token, err := cl.Delete(ctx, args[0], args[1], f.CallOptions)
 			if err != nil {
 				return err
 			}
@@ -166,34 +231,38 @@ func newList() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list KEYSPACE",
 		Short: "List keys in byte order",
-		Long:  "  dynamo kv list carts --prefix a --limit 20",
-		Args:  usageArgs(cobra.ExactArgs(1)),
+		Long: `Prints one key a line, as its bytes are. With -o json: {"keys":[{"key":...}],"next":...},
+where a key that is not UTF-8 comes as "key_base64", and "next", if set, is the --after
+of the next page.
+
+  dynamo kv list carts --prefix a --limit 20`,
+		Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
+			if limit < 1 {
+				return usageError{fmt.Errorf("--limit %d is not positive", limit)}
+			}
 			cl, err := r.client()
 			if err != nil {
 				return err
 			}
-			left := limit
-			for {
-				p, err := cl.List(c.Context(), args[0], prefix, after, min(left, 1000))
+			out := keyPage{Keys: []listedKey{}}
+			for left := limit; left > 0; {
+				p, err := cl.List(c.Context(), args[0], prefix, after, min(left, pageKeys))
 				if err != nil {
 					return err
 				}
-				for _, k := range p.Keys {
-					if r.output == "json" {
-						err = printJSON(c, map[string]string{"key": k})
-					} else {
-						_, err = fmt.Fprintln(c.OutOrStdout(), k)
-					}
-					if err != nil {
-						return err
-					}
+				if err := out.add(c, r.output, p); err != nil {
+					return err
 				}
 				left -= len(p.Keys)
-				if after = p.Next; after == "" || left <= 0 {
-					return nil
+				if after = p.Next; after == "" {
+					break
 				}
 			}
+			if r.output == outputJSON {
+				return printJSON(c, out)
+			}
+			return nil
 		},
 	}
 	r.register(c)
@@ -201,4 +270,37 @@ func newList() *cobra.Command {
 	c.Flags().StringVar(&after, "after", "", "only keys after this one")
 	c.Flags().IntVar(&limit, "limit", 100, "how many")
 	return c
+}
+
+// pageKeys is the most that a node lists in one answer.
+const pageKeys = 1000
+
+// keyPage is the JSON of a listing.
+type keyPage struct {
+	Keys []listedKey `json:"keys"`
+	Next string      `json:"next,omitempty"`
+}
+
+// listedKey is one key; JSON strings hold UTF-8 only, so others go in base64.
+type listedKey struct {
+	Key    string `json:"key,omitempty"`
+	Base64 []byte `json:"key_base64,omitempty"`
+}
+
+// add prints a page at once, or keeps it for the JSON document.
+func (k *keyPage) add(c *cobra.Command, o output, p client.Page) error {
+	k.Next = p.Next
+	for _, key := range p.Keys {
+		switch {
+		case o != outputJSON:
+			if _, err := fmt.Fprintln(c.OutOrStdout(), key); err != nil {
+				return err
+			}
+		case utf8.ValidString(key):
+			k.Keys = append(k.Keys, listedKey{Key: key})
+		default:
+			k.Keys = append(k.Keys, listedKey{Base64: []byte(key)})
+		}
+	}
+	return nil
 }

@@ -6,9 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
+	"strings"
+	"sync"
 	"syscall"
+
+	"github.com/spf13/cobra"
 )
 
 // Set by the build.
@@ -18,10 +23,28 @@ var (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { obey(signals, cancel, func() { os.Exit(1) }) })
 	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
-	stop()
+	signal.Stop(signals)
+	close(signals)
+	wg.Wait()
 	os.Exit(code)
+}
+
+// obey asks the command to stop at the first signal, and does not wait for it any longer at the second.
+// It returns when signals is closed.
+func obey(signals <-chan os.Signal, stop, abort func()) {
+	if _, ok := <-signals; !ok {
+		return
+	}
+	stop()
+	if _, ok := <-signals; ok {
+		abort()
+	}
 }
 
 // usageError is a mistake in the command line: exit 2.
@@ -34,14 +57,24 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errs)
-	err := root.ExecuteContext(ctx)
+	c, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(errs, "dynamo:", err)
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		fmt.Fprintln(errs, "dynamo:", line)
+	}
 	if _, ok := errors.AsType[usageError](err); ok {
-		fmt.Fprintln(errs, `dynamo: "dynamo help" explains the commands`)
+		fmt.Fprintf(errs, "usage: %s\n%q explains it\n", c.UseLine(), helpLine(c))
 		return 2
 	}
+	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "dial" {
+		fmt.Fprintln(errs, `dynamo: is a cluster running there? "dynamo up" starts one on this machine`)
+	}
 	return 1
+}
+
+// helpLine is the command that explains c.
+func helpLine(c *cobra.Command) string {
+	return strings.TrimSpace("dynamo help" + strings.TrimPrefix(c.CommandPath(), c.Root().Name()))
 }

@@ -28,12 +28,13 @@ func newResolver() *cobra.Command {
 }
 
 // withModule compiles a module file for offline use.
-func withModule(ctx context.Context, file string, use func(b []byte, m *resolver.Module) error) error {
+func withModule(c *cobra.Command, file string, use func(b []byte, m *resolver.Module) error) error {
+	ctx := c.Context()
 	b, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	rt, err := resolver.New(resolver.Options{Limits: resolver.DefaultLimits(), Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)), Now: time.Now})
+	rt, err := resolver.New(resolver.Options{Limits: resolver.DefaultLimits(), Logger: slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil)), Now: time.Now})
 	if err != nil {
 		return err
 	}
@@ -46,16 +47,19 @@ func withModule(ctx context.Context, file string, use func(b []byte, m *resolver
 
 func newResolverCheck() *cobra.Command {
 	var dir string
+	var form output
 	c := &cobra.Command{
 		Use:   "check FILE.wasm",
 		Short: "Check a module offline: ABI, limits and merge laws",
 		Long: `Tests the laws on the samples that the module carries (custom section dynamo.samples)
 and on the files of --samples. A broken law is printed with a counterexample, exit 1.
+So is a check of the laws that tested nothing ("untested": give samples), or on whose
+samples the module always failed ("inconclusive"). It is a test, not a proof.
 
   dynamo resolver check cart.wasm --samples carts/`,
 		Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
-			return withModule(c.Context(), args[0], func(b []byte, m *resolver.Module) error {
+			return withModule(c, args[0], func(b []byte, m *resolver.Module) error {
 				samples, err := laws.Samples(b)
 				if err != nil {
 					return err
@@ -64,13 +68,16 @@ and on the files of --samples. A broken law is printed with a counterexample, ex
 				if err != nil {
 					return err
 				}
-				out := c.OutOrStdout()
 				sum := m.SHA256()
-				fmt.Fprintf(out, "module   %s\nsha256   %s\nabi      %s, ok\n", args[0], hex.EncodeToString(sum[:]), m.Info().ABI)
-				return checkLaws(c, m, append(samples, more...))
+				samples = append(samples, more...)
+				report := checkReport{
+					File: args[0], SHA256: hex.EncodeToString(sum[:]), ABI: m.Info().ABI, Size: len(b), Samples: len(samples),
+				}
+				return report.run(c, form, m, samples)
 			})
 		},
 	}
+	form.register(c)
 	c.Flags().StringVar(&dir, "samples", "", "directory of sample values, one a file")
 	return c
 }
@@ -100,30 +107,71 @@ func readSamples(dir string) ([][]byte, error) {
 // lawTime is how long an offline check takes at the most.
 const lawTime = 5 * time.Second
 
-func checkLaws(c *cobra.Command, m *resolver.Module, samples [][]byte) error {
+// checkReport is the result of an offline check.
+type checkReport struct {
+	File    string        `json:"file"`
+	SHA256  string        `json:"sha256"`
+	ABI     string        `json:"abi"`
+	Size    int           `json:"size"`
+	Samples int           `json:"samples"`
+	Laws    laws.Outcome  `json:"laws"`
+	Tested  int           `json:"tested"`
+	Failed  int           `json:"failed"`
+	Broken  *checkFailure `json:"violation,omitempty"`
+}
+
+// checkFailure is a broken law: two results that ought to be equal.
+type checkFailure struct {
+	Law    string   `json:"law"`
+	Inputs [][]byte `json:"inputs_base64"`
+	Left   []byte   `json:"left_base64"`
+	Right  []byte   `json:"right_base64"`
+}
+
+// run tests the laws and prints what was tested. Only a lawful module is no error.
+func (k checkReport) run(c *cobra.Command, form output, m *resolver.Module, samples [][]byte) error {
 	merge := func(ctx context.Context, in []resolver.Sibling) (resolver.Response, error) {
 		resp, _, err := m.Merge(ctx, resolver.Request{Keyspace: "check", Key: []byte("law-check"), Siblings: in}, resolver.DefaultLimits().OutputBytes)
 		return resp, err
 	}
 	r := laws.Check(c.Context(), merge, samples, laws.Options{Time: lawTime})
-	fmt.Fprintf(c.OutOrStdout(), "laws     %s: %d equations tested on %d samples, %d could not be\n", r.Outcome, r.Tested, len(samples), r.Failed)
+	if err := c.Context().Err(); err != nil {
+		return fmt.Errorf("the check was interrupted: %w", err) // what was tested so far proves nothing
+	}
+	k.Laws, k.Tested, k.Failed = r.Outcome, r.Tested, r.Failed
+	if v := r.Violation; v != nil {
+		k.Broken = &checkFailure{v.Law, v.Inputs, v.Left, v.Right}
+	}
+	if form == outputJSON {
+		if err := printJSON(c, k); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(c.OutOrStdout(), "module   %s: ok\nsha256   %s\nabi      %s\nsize     %d\nlaws     %s: %d equations tested on %d samples, %d could not be\n",
+			k.File, k.SHA256, k.ABI, k.Size, k.Laws, k.Tested, k.Samples, k.Failed)
+	}
 	switch r.Outcome {
+	case laws.Lawful:
+		return nil
 	case laws.Unlawful:
 		return fmt.Errorf("the module breaks a law: %s", r.Violation)
 	case laws.Untested:
-		return errors.New("nothing was tested: give samples with --samples")
-	case laws.Inconclusive:
-		return errors.New("the module merged none of the samples")
+		return errors.New("the laws are untested: give at least two different samples with --samples")
 	}
-	return nil
+	return errors.New("the laws are untested: the module merged none of the samples")
 }
 
 func newResolverRun() *cobra.Command {
+	var form output
+	var contentType string
 	c := &cobra.Command{
 		Use:   "run FILE.wasm SIBLING...",
 		Short: "Merge files offline and print the result",
-		Long:  "  dynamo resolver run cart.wasm a.json b.json",
-		Args:  usageArgs(cobra.MinimumNArgs(3)),
+		Long: `Merges the files in the order given, the last as the newest, and prints the merged value.
+How long it took goes to stderr.
+
+  dynamo resolver run cart.wasm a.json b.json`,
+		Args: usageArgs(cobra.MinimumNArgs(3)),
 		RunE: func(c *cobra.Command, args []string) error {
 			req := resolver.Request{Keyspace: "run", Key: []byte("run")}
 			for i, name := range args[1:] {
@@ -131,27 +179,52 @@ func newResolverRun() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				req.Siblings = append(req.Siblings, resolver.Sibling{Value: b, TimeMs: uint64(i + 1)})
+				req.Siblings = append(req.Siblings, resolver.Sibling{Value: b, ContentType: contentType, TimeMs: uint64(i + 1)})
 			}
-			return withModule(c.Context(), args[0], func(_ []byte, m *resolver.Module) error {
+			return withModule(c, args[0], func(_ []byte, m *resolver.Module) error {
 				resp, out, err := m.Merge(c.Context(), req, resolver.DefaultLimits().OutputBytes)
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(c.ErrOrStderr(), "merged in %v\n", out.Duration.Round(time.Microsecond))
-				switch resp.Status {
-				case resolver.StatusSelect:
-					_, err = c.OutOrStdout().Write(req.Siblings[resp.Index].Value)
-				case resolver.StatusDeleted:
-					fmt.Fprintln(c.ErrOrStderr(), "the key is deleted")
-				default:
-					_, err = c.OutOrStdout().Write(resp.Payload)
+				if resp.Status == resolver.StatusSelect {
+					chosen := req.Siblings[resp.Index]
+					resp.Payload, resp.ContentType = chosen.Value, chosen.ContentType
 				}
-				return err
+				return printMerge(c, form, resp, out)
 			})
 		},
 	}
+	form.register(c)
+	c.Flags().StringVar(&contentType, "content-type", "", "content type of all files")
 	return c
+}
+
+// printMerge prints a merged value.
+func printMerge(c *cobra.Command, form output, resp resolver.Response, out resolver.Outcome) error {
+	if form == outputJSON {
+		type merged struct {
+			Status      string `json:"status"`
+			Value       []byte `json:"value_base64"`
+			ContentType string `json:"content_type"`
+			Micros      int64  `json:"micros"`
+			MemoryBytes uint64 `json:"memory_bytes"`
+		}
+		m := merged{"value", resp.Payload, resp.ContentType, out.Duration.Microseconds(), out.MemoryBytes}
+		switch resp.Status {
+		case resolver.StatusDeleted:
+			m.Status, m.Value = "deleted", nil
+		case resolver.StatusSelect:
+			m.Status = "select"
+		}
+		return printJSON(c, m)
+	}
+	fmt.Fprintf(c.ErrOrStderr(), "merged in %v\n", out.Duration.Round(time.Microsecond))
+	if resp.Status == resolver.StatusDeleted {
+		fmt.Fprintln(c.ErrOrStderr(), "the key is deleted")
+		return nil
+	}
+	_, err := c.OutOrStdout().Write(resp.Payload)
+	return err
 }
 
 func resolverPath(keyspace string, more ...string) string {
@@ -225,7 +298,7 @@ func showVersions(c *cobra.Command, vs []coordinator.ResolverVersion) {
 	w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 3, ' ', 0)
 	fmt.Fprintln(w, "VERSION\tACTIVE\tSHA256\tSIZE\tABI\tUPLOADED")
 	for _, v := range vs {
-		fmt.Fprintf(w, "%d\t%v\t%s\t%d\t%s\t%s\n", v.Version, v.Active, v.SHA256[:12], v.Size, v.ABI, v.Time.Format(time.RFC3339))
+		fmt.Fprintf(w, "%d\t%v\t%s\t%d\t%s\t%s\n", v.Version, v.Active, short(v.SHA256), v.Size, v.ABI, v.Time.Format(time.RFC3339))
 	}
 	_ = w.Flush() // the screen
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,11 +32,30 @@ module that you upload per keyspace.
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetHelpCommand(newHelp())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		newServe(), newUp(), newConfig(), newKV(), newKeyspace(), newResolver(), newCluster(), newExplain(), newVersion(),
 	)
 	return root
+}
+
+// newHelp replaces the library's help, which takes a command that is not there for a success.
+func newHelp() *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND...]", Short: "Explain a command", Long: "  dynamo help kv put",
+		RunE: func(c *cobra.Command, args []string) error {
+			about, rest, err := c.Root().Find(args)
+			if err != nil {
+				return usageError{err}
+			}
+			if len(rest) > 0 {
+				return usageError{fmt.Errorf("unknown command %q for %q", rest[0], about.CommandPath())}
+			}
+			about.InitDefaultHelpFlag()
+			return about.Help()
+		},
+	}
 }
 
 // usageArgs makes wrong arguments a usage error.
@@ -63,24 +83,49 @@ func group(use, short string, subs ...*cobra.Command) *cobra.Command {
 	return c
 }
 
+// output is the flag -o.
+type output string
+
+const (
+	outputRaw  output = "raw"
+	outputJSON output = "json"
+)
+
+// String, Set and Type make output a flag.
+func (o *output) String() string { return string(*o) }
+
+// Set takes raw or json.
+func (o *output) Set(s string) error {
+	if v := output(s); v == outputRaw || v == outputJSON {
+		*o = v
+		return nil
+	}
+	return fmt.Errorf("%q is neither raw nor json", s)
+}
+
+// Type is what the help shows for the value.
+func (o *output) Type() string { return "raw|json" }
+
+func (o *output) register(c *cobra.Command) {
+	*o = outputRaw
+	c.Flags().VarP(o, "output", "o", "form of the output")
+}
+
 // remote are the flags of every command that talks to a cluster.
 type remote struct {
 	endpoints []string
 	token     string
-	output    string
+	output    output
 }
 
 func (r *remote) register(c *cobra.Command) {
 	f := c.Flags()
 	f.StringArrayVar(&r.endpoints, "endpoint", nil, "URL of a node, repeatable (default $DYNAMO_ENDPOINT, else "+defaultEndpoint+")")
 	f.StringVar(&r.token, "token", "", "bearer token (default $DYNAMO_TOKEN)")
-	f.StringVarP(&r.output, "output", "o", "raw", "raw or json")
+	r.output.register(c)
 }
 
 func (r *remote) client() (*client.Client, error) {
-	if r.output != "raw" && r.output != "json" {
-		return nil, usageError{fmt.Errorf("-o %s is neither raw nor json", r.output)}
-	}
 	endpoints, token := r.endpoints, r.token
 	if len(endpoints) == 0 {
 		if env := os.Getenv("DYNAMO_ENDPOINT"); env != "" {
@@ -102,6 +147,17 @@ func printJSON(c *cobra.Command, v any) error {
 	return e.Encode(v)
 }
 
+// passJSON prints the JSON that a node answered as it is, so that no field is lost; an empty answer
+// becomes an empty object.
+func passJSON(c *cobra.Command, body []byte) error {
+	body = bytes.TrimSpace(body)
+	if len(body) == 0 {
+		body = []byte("{}")
+	}
+	_, err := fmt.Fprintf(c.OutOrStdout(), "%s\n", body)
+	return err
+}
+
 // call sends a request, prints its JSON answer with -o json, and otherwise decodes it into v and lets
 // show print it.
 func (r *remote) call(c *cobra.Command, req client.Request, v any, show func()) error {
@@ -113,12 +169,8 @@ func (r *remote) call(c *cobra.Command, req client.Request, v any, show func()) 
 	if err != nil {
 		return err
 	}
-	if r.output == "json" {
-		if len(resp.Body) == 0 {
-			return nil
-		}
-		_, err := c.OutOrStdout().Write(resp.Body)
-		return err
+	if r.output == outputJSON {
+		return passJSON(c, resp.Body)
 	}
 	if v != nil {
 		if err := json.Unmarshal(resp.Body, v); err != nil {
@@ -130,5 +182,8 @@ func (r *remote) call(c *cobra.Command, req client.Request, v any, show func()) 
 	}
 	return nil
 }
+
+// short is the beginning of a hash, enough to tell modules apart.
+func short(sha string) string { return sha[:min(len(sha), 12)] }
 
 var errNotFound = errors.New("not found")

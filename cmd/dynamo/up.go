@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -28,26 +29,32 @@ const (
 )
 
 func newUp() *cobra.Command {
-	var file string
+	var file, data string
 	var log logFlags
 	var faults bool
 	c := &cobra.Command{
 		Use:   "up [-f FILE]",
 		Short: "Launch every node of a cluster file on this machine",
 		Long: `Launches one process per node, prints their URLs once all are ready, follows their
-logs, and stops them all on SIGINT or SIGTERM. Without -f: three nodes on loopback,
-data under ./dynamo-data.
+logs (warnings and errors, unless --log-level says more), and stops them all on SIGINT
+or SIGTERM; a second signal does not wait for them. A node that dies is reported, and
+the others go on. Without -f: three nodes on loopback, with their cluster file and data
+in ./dynamo-data or the directory of --data.
 
   dynamo up
+  dynamo up --data /tmp/try
   dynamo up -f configs/five.yaml`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if _, err := log.logger(io.Discard); err != nil {
 				return err
 			}
+			if file != "" && c.Flags().Changed("data") {
+				return usageError{errors.New("--data is for the built-in cluster; a cluster file says itself where the data is")}
+			}
 			if file == "" {
 				var err error
-				if file, err = writeBuiltin(builtinData); err != nil {
+				if file, err = writeBuiltin(data); err != nil {
 					return err
 				}
 			}
@@ -55,11 +62,15 @@ data under ./dynamo-data.
 			if err != nil {
 				return err
 			}
+			if err := checkFree(cfg); err != nil {
+				return err
+			}
 			u := &up{cfg: cfg, file: file, log: log, faults: faults, out: c.OutOrStdout(), errs: &lineWriter{w: c.ErrOrStderr()}}
 			return u.run(c.Context())
 		},
 	}
 	c.Flags().StringVarP(&file, "file", "f", "", "cluster file")
+	c.Flags().StringVar(&data, "data", builtinData, "directory of the built-in cluster")
 	c.Flags().BoolVar(&faults, "fault-injection", false, "open PUT /v1/debug/cut on every node, for tests")
 	log.register(c, "warn")
 	return c
@@ -69,7 +80,7 @@ data under ./dynamo-data.
 func writeBuiltin(dir string) (string, error) {
 	c := config.Builtin(dir)
 	var b strings.Builder
-	fmt.Fprintf(&b, "# The built-in cluster of `dynamo up`. Copy it to start your own.\ncluster: %s\npartitions: %d\n", c.Name, c.Partitions)
+	fmt.Fprintf(&b, "# The built-in cluster of `dynamo up`, written anew at each start. Copy it to make your own.\ncluster: %s\npartitions: %d\n", c.Name, c.Partitions)
 	fmt.Fprintf(&b, "replication: {n: %d, r: %d, w: %d}\nnodes:\n", c.Replication.N, c.Replication.R, c.Replication.W)
 	for _, n := range c.Nodes {
 		fmt.Fprintf(&b, "  - {id: %s, zone: %s, weight: %d, http: '%s', peer: '%s', gossip: '%s', data: %s}\n",
@@ -80,6 +91,26 @@ func writeBuiltin(dir string) (string, error) {
 	}
 	file := filepath.Join(dir, "cluster.yaml")
 	return file, os.WriteFile(file, []byte(b.String()), 0o644)
+}
+
+// checkFree tries every address before anything is started. Another cluster on the same ports would
+// otherwise answer in the place of this one, and look ready.
+func checkFree(cfg *config.Cluster) error {
+	var errs []error
+	for _, n := range cfg.Nodes {
+		for _, a := range []struct{ key, address string }{{"http", n.HTTP}, {"peer", n.Peer}, {"gossip", n.Gossip}} {
+			l, err := net.Listen("tcp", a.address)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("node %s: %s: %w", n.ID, a.key, err))
+				continue
+			}
+			_ = l.Close() // a probe
+		}
+	}
+	if len(errs) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d address(es) cannot be used, the first is of %w; is another cluster running?", len(errs), errs[0])
 }
 
 // up is one run of all nodes.
@@ -96,8 +127,26 @@ type up struct {
 type child struct {
 	id   string
 	cmd  *exec.Cmd
-	done chan struct{} // closed once err is set
+	done chan struct{} // closed once err and last are set
 	err  error
+	last string // what it said of its end, if anything
+}
+
+// isLastWord tells the line with which a process explains its end from its log.
+func isLastWord(line string) bool {
+	return strings.HasPrefix(line, "dynamo: ") || strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ")
+}
+
+// end says how the process ended, with its last words.
+func (c *child) end() string {
+	how := "exit status 0"
+	if c.err != nil {
+		how = c.err.Error()
+	}
+	if c.last != "" {
+		how += ": " + c.last
+	}
+	return how
 }
 
 func (u *up) run(ctx context.Context) error {
@@ -151,8 +200,11 @@ func (u *up) start(self, id string, wg *sync.WaitGroup) (*child, error) {
 		in := bufio.NewReader(pipe)
 		for {
 			line, err := in.ReadString('\n')
-			if line != "" {
-				u.errs.line(id, strings.TrimRight(line, "\n"))
+			if line = strings.TrimRight(line, "\n"); line != "" {
+				u.errs.line(id, line)
+				if isLastWord(line) {
+					c.last = line
+				}
 			}
 			if err != nil {
 				break
@@ -184,23 +236,32 @@ func (u *up) waitReady(ctx context.Context, children []*child) error {
 	defer t.Stop()
 	for i, c := range children {
 		for !ready(ctx, u.cfg.Nodes[i].HTTP) {
+			if dead := firstDead(children); dead != nil {
+				return fmt.Errorf("node %s ended: %s", dead.id, dead.end())
+			}
 			select {
 			case <-ctx.Done():
 				return fmt.Errorf("node %s was not ready within %v", c.id, upTimeout)
-			case <-c.done:
-				return fmt.Errorf("node %s ended: %w", c.id, exitError(c.err))
 			case <-t.C:
 			}
 		}
 	}
+	if dead := firstDead(children); dead != nil {
+		return fmt.Errorf("node %s ended: %s", dead.id, dead.end())
+	}
 	return nil
 }
 
-func exitError(err error) error {
-	if err == nil {
-		return errors.New("exit status 0")
+// firstDead is a child that has ended, or nil.
+func firstDead(children []*child) *child {
+	for _, c := range children {
+		select {
+		case <-c.done:
+			return c
+		default:
+		}
 	}
-	return err
+	return nil
 }
 
 func ready(ctx context.Context, address string) bool {
@@ -254,7 +315,7 @@ func (u *up) watch(ctx context.Context, children []*child) error {
 			return nil
 		case c := <-died:
 			alive--
-			u.errs.line(c.id, fmt.Sprintf("node ended: %v; %d of %d nodes are left", exitError(c.err), alive, len(children)))
+			u.errs.line(c.id, fmt.Sprintf("node ended: %s; %d of %d nodes are left", c.end(), alive, len(children)))
 		}
 	}
 	return errors.New("all nodes have ended")
