@@ -12,6 +12,9 @@ import (
 	"dynamo/resolver/laws"
 )
 
+// lawRounds bounds a check whose merges are fast; slow ones end by time.
+const lawRounds = 40
+
 // liveSamples bounds how many values of the keyspace a law check takes from this node's disk.
 const liveSamples = 64
 
@@ -26,7 +29,7 @@ func (n *Node) checkLaws(ctx context.Context, ks cluster.Keyspace, m *resolver.M
 		resp, _, err := m.Merge(ctx, resolver.Request{Keyspace: ks.Name, Key: []byte("law-check"), Siblings: in}, ks.MaxValueBytes)
 		return resp, err
 	}
-	r := laws.Check(ctx, merge, samples, laws.Options{})
+	r := laws.Check(ctx, merge, samples, laws.Options{Rounds: lawRounds})
 	out := coordinator.ResolverCheck{Outcome: string(r.Outcome)}
 	switch r.Outcome {
 	case laws.Unlawful:

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"runtime"
 	"slices"
@@ -22,7 +21,12 @@ func testLimits() Limits {
 
 func newRuntime(t testing.TB, l Limits) *Runtime {
 	t.Helper()
-	r, err := New(Options{Limits: l, Now: time.Now, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	return newCachedRuntime(t, l, "")
+}
+
+func newCachedRuntime(t testing.TB, l Limits, dir string) *Runtime {
+	t.Helper()
+	r, err := New(Options{Limits: l, Now: time.Now, Logger: slog.New(slog.DiscardHandler), CacheDir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}

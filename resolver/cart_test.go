@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -18,6 +19,9 @@ func cartModule(t testing.TB) []byte {
 	return b
 }
 
+// sharedCache is where all tests keep the cart module's machine code: it takes seconds to make.
+func sharedCache() string { return filepath.Join(os.TempDir(), "dynamo-test-modules") }
+
 func carts(values ...string) Request {
 	r := Request{Keyspace: "carts", Key: []byte("alice")}
 	for i, v := range values {
@@ -30,7 +34,7 @@ func carts(values ...string) Request {
 // garbage collector, JSON and reflection.
 func TestToolchainGuest(t *testing.T) {
 	t.Parallel()
-	r := newRuntime(t, DefaultLimits())
+	r := newCachedRuntime(t, DefaultLimits(), sharedCache())
 	m := mustCompile(t, r, cartModule(t))
 	if m.Info().ABI != ABIFunction || m.WantsDeleted() {
 		t.Errorf("info %+v", m.Info())
@@ -60,7 +64,7 @@ func benchmarkCart(seed int) string {
 }
 
 func BenchmarkMerge(b *testing.B) {
-	r := newRuntime(b, DefaultLimits())
+	r := newCachedRuntime(b, DefaultLimits(), sharedCache())
 	m := mustCompile(b, r, cartModule(b))
 	req := carts(benchmarkCart(0), benchmarkCart(31))
 	b.SetBytes(int64(len(req.Siblings[0].Value) + len(req.Siblings[1].Value)))

@@ -26,8 +26,10 @@ type Options struct {
 	// default GOMAXPROCS. Each may take Limits.MemoryBytes, and up to 130 MB
 	// more while it recurses without end.
 	Parallel int
-	// CacheDir keeps compiled code for the next process; empty: none. It is for tests, which compile one
-	// module over and over. What is in it is run as it is, so nodes do without.
+	// CacheDir is a directory of machine code, so that the next process need not compile the same module
+	// again; empty: none. Processes may share it. It is made when first needed, holds at most 512 MiB (the
+	// oldest goes), and never fails a compilation: code that is damaged, or cannot be read or written, is
+	// compiled. Whoever may write to it may run code in this process.
 	CacheDir string
 }
 
@@ -36,7 +38,7 @@ type Runtime struct {
 	limits Limits
 	log    *slog.Logger
 	now    func() time.Time
-	cache  string
+	cache  codeCache // without a directory: none
 
 	turns     chan struct{} // as many tokens as merges run
 	compiling chan struct{} // a token while a module is compiled: one at a time bounds the memory
@@ -73,7 +75,7 @@ func New(o Options) (*Runtime, error) {
 		limits:    o.Limits,
 		log:       o.Logger,
 		now:       o.Now,
-		cache:     o.CacheDir,
+		cache:     codeCache{dir: o.CacheDir, limit: maxCacheBytes},
 		turns:     make(chan struct{}, o.Parallel),
 		compiling: make(chan struct{}, 1),
 	}
@@ -128,9 +130,45 @@ func (r *Runtime) Compile(ctx context.Context, module []byte) (*Module, error) {
 	return m, nil
 }
 
-// compile gives the module an engine of its own: what an engine keeps for ever,
-// such as function types, goes with the module.
-func (m *Module) compile(ctx context.Context, code []byte) (err error) {
+// compile compiles the code or takes it from the cache. Only compiling itself can fail.
+func (m *Module) compile(ctx context.Context, code []byte) error {
+	cache := m.runtime.cache
+	if cache.dir == "" {
+		return m.compileIn(ctx, code, "")
+	}
+	entry := entryName(code, m.runtime.limits.pages())
+	cacheErr := m.compileCached(ctx, code, cache, entry)
+	if m.compiled == nil {
+		// Whether the code or the cache is to blame, compiling without it tells.
+		if err := m.compileIn(ctx, code, ""); err != nil {
+			return err
+		}
+	}
+	if cacheErr != nil {
+		m.runtime.log.Warn("machine code is not cached", slog.String("dir", cache.dir), slog.Any("err", cacheErr))
+	}
+	return nil
+}
+
+// compileCached compiles with the cache. It sets m.compiled if that went well, even when it returns an
+// error of the cache.
+func (m *Module) compileCached(ctx context.Context, code []byte, cache codeCache, entry string) error {
+	s, err := cache.open(entry)
+	if err != nil {
+		return err
+	}
+	if err = m.compileIn(ctx, code, s.dir); err == nil {
+		err = cache.save(entry, s)
+	} else {
+		err = errors.Join(m.abandon(ctx, err), cache.drop(entry, s))
+		m.engine, m.compiled, m.cache = nil, nil, nil
+	}
+	return errors.Join(err, s.remove())
+}
+
+// compileIn gives the module an engine of its own: what an engine keeps for ever, such as function types,
+// goes with the module. The engine looks for machine code below dir, and puts it there, unless dir is "".
+func (m *Module) compileIn(ctx context.Context, code []byte, dir string) (err error) {
 	// The engine's decoder and compiler have panicked on input before. They run
 	// on this goroutine alone, else a panic could not be caught.
 	defer func() {
@@ -143,8 +181,8 @@ func (m *Module) compile(ctx context.Context, code []byte) (err error) {
 		WithMemoryLimitPages(m.runtime.limits.pages()).
 		WithCloseOnContextDone(true).
 		WithDebugInfoEnabled(false)
-	if m.runtime.cache != "" {
-		if m.cache, err = wazero.NewCompilationCacheWithDir(m.runtime.cache); err != nil {
+	if dir != "" {
+		if m.cache, err = wazero.NewCompilationCacheWithDir(dir); err != nil {
 			return &Error{Code: CodeInternal, Message: "compilation cache", Err: err}
 		}
 		config = config.WithCompilationCache(m.cache)
@@ -155,6 +193,7 @@ func (m *Module) compile(ctx context.Context, code []byte) (err error) {
 	}
 	m.compiled, err = m.engine.CompileModule(ctx, code)
 	if err != nil {
+		m.compiled = nil
 		return &Error{Code: CodeCompile, Err: errors.New(guestText([]byte(err.Error())))}
 	}
 	return nil

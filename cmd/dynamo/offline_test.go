@@ -101,7 +101,7 @@ func TestResolverCheck(t *testing.T) {
 		{lawful, samples, 0, "lawful", ""},
 		{lawful, nil, 1, "untested", "dynamo: the laws are untested: give at least two"},
 		{first, samples, 1, "unlawful", "dynamo: the module breaks a law: commutative"},
-		{refuses, samples, 1, "inconclusive", "merged none of the samples"},
+		{refuses, samples, 1, "inconclusive", "refused too many of the samples"},
 	} {
 		args := append([]string{"resolver", "check", c.module}, c.samples...)
 		code, out, errs := cli(t, args...)

@@ -158,7 +158,7 @@ func (k checkReport) run(c *cobra.Command, form output, m *resolver.Module, samp
 	case laws.Untested:
 		return errors.New("the laws are untested: give at least two different samples with --samples")
 	}
-	return errors.New("the laws are untested: the module merged none of the samples")
+	return errors.New("the laws are untested: the module refused too many of the samples")
 }
 
 func newResolverRun() *cobra.Command {

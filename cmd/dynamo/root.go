@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 
@@ -35,7 +36,7 @@ module that you upload per keyspace.
 	root.SetHelpCommand(newHelp())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
-		newServe(), newUp(), newConfig(), newKV(), newKeyspace(), newResolver(), newCluster(), newExplain(), newVersion(),
+		newServe(), newUp(), newConfig(), newKV(), newKeyspace(), newResolver(), newCluster(), newExplain(), newBench(), newVersion(),
 	)
 	return root
 }
@@ -125,7 +126,10 @@ func (r *remote) register(c *cobra.Command) {
 	r.output.register(c)
 }
 
-func (r *remote) client() (*client.Client, error) {
+func (r *remote) client() (*client.Client, error) { return r.clientOver(nil) }
+
+// clientOver makes a client with connections of its own kind; nil takes the usual ones.
+func (r *remote) clientOver(h *http.Client) (*client.Client, error) {
 	endpoints, token := r.endpoints, r.token
 	if len(endpoints) == 0 {
 		if env := os.Getenv("DYNAMO_ENDPOINT"); env != "" {
@@ -137,7 +141,7 @@ func (r *remote) client() (*client.Client, error) {
 	if token == "" {
 		token = os.Getenv("DYNAMO_TOKEN")
 	}
-	return client.New(client.Options{Endpoints: endpoints, Token: token})
+	return client.New(client.Options{Endpoints: endpoints, Token: token, HTTP: h})
 }
 
 // printJSON writes v as one indented document.

@@ -203,7 +203,7 @@ func (u *up) start(self, id string, wg *sync.WaitGroup) (*child, error) {
 			if line = strings.TrimRight(line, "\n"); line != "" {
 				u.errs.line(id, line)
 				if isLastWord(line) {
-					c.last = line
+					c.last = strings.TrimPrefix(line, "dynamo: ")
 				}
 			}
 			if err != nil {

@@ -2,7 +2,7 @@ package main
 
 import (
 	"bytes"
-	"io"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -10,9 +10,10 @@ import (
 	"testing"
 
 	"dynamo/resolver"
+	"dynamo/resolver/laws"
 )
 
-// build compiles the guest as `make examples` does and returns the module.
+// build compiles the guest and embeds its samples as `make examples` does, and returns the module.
 func build(t *testing.T) []byte {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "cart.wasm")
@@ -22,7 +23,15 @@ func build(t *testing.T) []byte {
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, text)
 	}
-	return read(t, out)
+	var samples [][]byte
+	for i := range 5 {
+		samples = append(samples, read(t, fmt.Sprintf("samples/%d.json", i+1)))
+	}
+	module, err := laws.WithSamples(read(t, out), samples)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return module
 }
 
 func read(t *testing.T, name string) []byte {
@@ -38,7 +47,9 @@ func read(t *testing.T, name string) []byte {
 // now: the former must be what its source says. Their bytes are equal only for
 // equal versions of Go, so it is their behaviour that is compared.
 func TestModules(t *testing.T) {
-	r, err := resolver.New(resolver.Options{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	r, err := resolver.New(resolver.Options{
+		Logger: slog.New(slog.DiscardHandler), CacheDir: filepath.Join(os.TempDir(), "dynamo-test-modules"),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,21 +1,23 @@
 package causal
 
 import (
+	"bytes"
 	"fmt"
-	"maps"
+	"math/bits"
 	"math/rand/v2"
 	"slices"
-	"strconv"
-	"strings"
 )
 
-// The model: replicas of one key in one goroutine, driven by a seed through writes, crashes, lost and
-// doubled messages, wiped disks, collapses and reaped tombstones. It calls the real Put, Join and
-// Collapse; a rule that is switched off is a field of rules, and must make the judge object.
+// The model: the replicas of one key and two stand-ins in one goroutine, driven by a seed through
+// writes, crashes, lost and doubled messages, hints, wiped disks, collapses and reaped tombstones. It
+// calls the real Put, Join and Collapse; a rule that is switched off is a field of rules, and must make
+// the judge object.
 
 const (
-	replicas = 3
-	needW    = 2
+	primaries = 3
+	fallbacks = 2
+	nodes     = primaries + fallbacks
+	maxFlying = 96
 )
 
 // rules are the rules of the protocol that a variant switches off. The zero value has them all.
@@ -26,66 +28,124 @@ type rules struct {
 
 	sameIncarnation  bool // a rolled-back disk goes on with its actors
 	sameIdentity     bool // a wiped disk too
-	reapLocally      bool // a replica drops a tombstone by itself and goes on with its actor
+	sameActor        bool // a record that is gone leaves its actor to the next one
+	reapLocally      bool // a replica drops a tombstone by itself
 	entryAlone       bool // a coordinator sends the new version without the rest
+	ackUnsynced      bool // a replica acknowledges what it has not synced
+	dropGrownHint    bool // a delivered hint goes even if it has grown meanwhile
+	settleWithHints  bool // the settle round does not ask for hints
 	settleWithoutAge bool // the settle round does not wait for tokens to expire
-	collapseAnywhere bool // any replica collapses at any time
+	collapseAnywhere bool // any replica collapses at any time, as the cap makes them
 	dotAtEveryMerger bool // a replica that receives siblings writes their merge under a new dot
 	dotAtReader      bool // a read that finds siblings does
 	tokenClaimsAll   bool // the answer to a write claims the coordinator's whole context
 	unlawful         bool // merges differ from replica to replica
+	lastWins         bool // policy lww
 	cutContexts      int  // contexts are cut to so many actors
 }
 
-// disk is what a replica holds: what it sees, and what would survive a crash.
-type disk struct {
-	node        NodeID
+// ids is a set of write ids below 128. A value's bytes are the ids it stands for.
+type ids [2]uint64
+
+func (s ids) has(id int) bool { return s[id>>6]>>(id&63)&1 == 1 }
+func (s ids) or(t ids) ids    { return ids{s[0] | t[0], s[1] | t[1]} }
+func (s ids) with(id int) ids { s[id>>6] |= 1 << (id & 63); return s }
+
+func (s ids) list() []int {
+	var out []int
+	for i, w := range s {
+		for ; w != 0; w &= w - 1 {
+			out = append(out, i*64+bits.TrailingZeros64(w))
+		}
+	}
+	return out
+}
+
+func value(s ids) Value {
+	var b []byte
+	for _, id := range s.list() {
+		b = append(b, byte(id))
+	}
+	return Value{Bytes: b}
+}
+
+// contents are the ids of all that an object shows, tombstones included.
+func contents(o Object) (out ids) {
+	for _, v := range o.Versions {
+		for _, id := range v.Bytes {
+			out = out.with(int(id))
+		}
+	}
+	return out
+}
+
+// node is a disk. A primary holds the record at its own position; a stand-in holds a hint for each.
+type node struct {
+	id          NodeID
 	incarnation uint32
 	seq         uint64
-	now, synced record
+	slots       [primaries]slot
 }
+
+// slot is a record as its node sees it, and as it would survive a crash.
+type slot struct{ now, synced record }
 
 type record struct {
 	object Object
 	own    Actor
 }
 
+// place is one record of the world: which node, for which position of the preference list.
+type place struct{ node, pos int }
+
+func (p place) isHint() bool { return p.node >= primaries }
+
+// message carries a whole object. A hint on delivery has somewhere to be removed from.
 type message struct {
-	to     int
+	to     place
 	object Object
+	hint   place
+	isHint bool
 }
 
 // holder is a client with a context and the ids of the values it has seen with it.
 type holder struct {
 	basis Basis
-	seen  []int
+	seen  ids
 }
 
 // written is one write, as the judge knows it: by id, not by dot.
 type written struct {
 	id       int
 	dot      Dot
-	seen     []int // ids that its client had seen
-	replaces []int // those of them that the write is bound to supersede
-	durable  map[int]bool
+	seen     ids // what its client had seen
+	replaces ids // of that, what the write is bound to supersede
+	sent     Context
+	token    holder           // for the client, when W replicas have the write
+	durable  [primaries]uint8 // for each position, the nodes that have it, as bits
 	acked    bool
+	settled  bool // proven to be everywhere, then reaped or pruned
+	late     bool // its request is over, so that nobody gets its token any more
 	deletion bool
 }
 
 type world struct {
-	rng     *rand.Rand
-	rules   rules
-	disks   [replicas]disk
-	flying  []message
-	clients []holder
-	writes  []*written
-	dots    map[Dot]int
-	wiped   bool
-	nodes   byte
-	// capped notes that a collapse happened outside the settle round: then removed content may come back.
-	capped bool
-	trace  []string
-	fault  string
+	rng      *rand.Rand
+	rules    rules
+	nodes    [nodes]node
+	flying   []message
+	clients  []holder
+	writes   []*written
+	dots     map[Dot]int
+	wiped    bool
+	identity byte
+	lossless bool
+	minted   int     // merges under a dot of their own
+	found    verdict // what the judge objects to already
+	// verbose keeps the trace. It is off unless a seed failed and is played again.
+	verbose    bool
+	trace      []string
+	bufA, bufB []byte
 }
 
 func newWorld(seed uint64, r rules) *world {
@@ -104,367 +164,266 @@ func newWorld(seed uint64, r rules) *world {
 			return c
 		}
 	}
-	w := &world{rng: rand.New(rand.NewPCG(seed, 1)), rules: r, dots: map[Dot]int{}}
-	for i := range w.disks {
-		w.disks[i] = w.freshDisk()
+	w := &world{rng: rand.New(rand.NewPCG(seed, 1)), rules: r, dots: map[Dot]int{}, found: verdict{}}
+	for i := range w.nodes {
+		w.identity++
+		w.nodes[i] = node{id: NodeID{w.identity}, incarnation: 1}
 	}
 	return w
 }
 
-func (w *world) freshDisk() disk {
-	w.nodes++
-	return disk{node: NodeID{w.nodes}, incarnation: 1}
-}
-
 func (w *world) log(format string, args ...any) {
-	w.trace = append(w.trace, fmt.Sprintf(format, args...))
-}
-
-// value encodes the ids it stands for.
-func value(ids ...int) Value {
-	s := make([]string, len(ids))
-	for i, id := range ids {
-		s[i] = strconv.Itoa(id)
+	if w.verbose {
+		w.trace = append(w.trace, fmt.Sprintf(format, args...))
 	}
-	return Value{Bytes: []byte(strings.Join(s, ","))}
 }
 
-func idsOf(v Value) []int {
-	var out []int
-	for s := range strings.SplitSeq(string(v.Bytes), ",") {
-		if n, err := strconv.Atoi(s); err == nil {
-			out = append(out, n)
-		}
+func (w *world) at(p place) *record { return &w.nodes[p.node].slots[p.pos].now }
+
+func (w *world) equal(a, b Object) bool {
+	w.bufA, w.bufB = AppendObject(w.bufA[:0], a), AppendObject(w.bufB[:0], b)
+	return bytes.Equal(w.bufA, w.bufB)
+}
+
+// anyPlace is a primary, now and then a stand-in.
+func (w *world) anyPlace(pos int) place {
+	if w.rng.IntN(6) == 0 {
+		return place{primaries + w.rng.IntN(fallbacks), pos}
 	}
-	return out
+	return place{pos, pos}
 }
 
-func contents(o Object) []int {
-	set := map[int]bool{}
-	for _, v := range o.Versions {
-		for _, id := range idsOf(v.Value) {
-			set[id] = true
-		}
-	}
-	return slices.Sorted(maps.Keys(set))
-}
-
-// merged is the value a resolver makes of an object: the union of ids of what is not deleted.
+// merged is the value a resolver makes of an object: all ids that stand in it.
 func (w *world) merged(o Object, at int) Value {
-	set := map[int]bool{}
-	live := false
-	for _, v := range o.Versions {
-		live = live || !v.Deleted
-	}
-	for _, v := range o.Versions {
-		if v.Deleted && live {
-			continue
-		}
-		for _, id := range idsOf(v.Value) {
-			set[id] = true
-		}
-	}
-	v := value(slices.Sorted(maps.Keys(set))...)
-	v.Deleted = !live
+	v := value(contents(o))
+	v.Deleted = !slices.ContainsFunc(o.Versions, func(s Version) bool { return !s.Deleted })
 	if w.rules.unlawful {
-		v.ContentType = strconv.Itoa(at)
+		v.ContentType = string(rune('a' + at))
 	}
 	return v
 }
 
-// store puts an object on a replica's disk, unsynced.
-func (w *world) store(i int, o Object) {
+// store puts an object at a place, unsynced.
+func (w *world) store(p place, o Object) {
 	if n := w.rules.cutContexts; n > 0 && len(o.Context) > n {
-		o.Context = slices.Clone(o.Context[len(o.Context)-n:])
-		o.Versions = slices.DeleteFunc(slices.Clone(o.Versions), func(v Version) bool { return !v.Live.SeenBy(o.Context) })
+		own := w.at(p).own // or it would name its dots twice, which is another fault
+		o.Context = Context(slices.Clone(o.Context[len(o.Context)-n:])).Join(Context{{own, max(1, o.Context.Counter(own))}})
+		o.Versions = slices.DeleteFunc(slices.Clone(o.Versions), func(v Version) bool { return !v.Label.SeenBy(o.Context) })
 	}
-	w.disks[i].now.object = o
+	if w.rules.lastWins {
+		o = o.Last()
+	}
+	w.at(p).object = o
 }
 
-func (w *world) actor(i int) Actor {
-	d := &w.disks[i]
-	own := d.now.own
-	if !own.IsZero() && own.Node == d.node && own.Incarnation == d.incarnation && (!d.now.object.IsZero() || w.rules.reapLocally) {
+func (w *world) actor(p place) Actor {
+	n, own := &w.nodes[p.node], w.at(p).own
+	if own.Node == n.id && own.Incarnation == n.incarnation && (!w.at(p).object.IsZero() || w.rules.sameActor) {
 		return own
 	}
-	d.seq++
-	return Actor{Node: d.node, Incarnation: d.incarnation, Seq: d.seq}
+	if w.rules.sameActor {
+		return Actor{Node: n.id, Incarnation: n.incarnation, Seq: uint64(p.pos) + 1}
+	}
+	n.seq++ // durable before it is used: neither a crash nor a removed record takes it back
+	return Actor{Node: n.id, Incarnation: n.incarnation, Seq: n.seq}
 }
 
-// write is a client's put or delete through replica i.
-func (w *world) write(i int, c holder, deletion bool) {
+// remove forgets a record durably; its actor goes with it.
+func (w *world) remove(p place) {
+	s := &w.nodes[p.node].slots[p.pos]
+	own := s.now.own
+	*s = slot{}
+	if w.rules.sameActor {
+		s.now.own, s.synced.own = own, own
+	}
+}
+
+func (w *world) send(m message) {
+	if len(w.flying) < maxFlying {
+		w.flying = append(w.flying, m)
+	}
+}
+
+// write is a client's put or delete at a place.
+func (w *world) write(p place, c holder, deletion bool) {
 	id := len(w.writes) + 1
-	v := value(id)
-	v.Deleted = deletion
-	old := w.disks[i].now.object
-	own := w.actor(i)
-	o, d := w.rules.put(old, c.basis, own, v)
-	w.log("write %d at %d over %v (deletion %v): dot %v", id, i, c.seen, deletion, d)
+	v := value(ids{}.with(id))
+	v.Deleted, v.TimeMs = deletion, uint64(w.rng.IntN(4))
+	old, own, basis := w.at(p).object, w.actor(p), c.basis
+	if w.rules.lastWins {
+		basis.Context = basis.Context.Join(old.Context)
+	}
+	o, d := w.rules.put(old, basis, own, v)
+	w.log("write %d at %v over %v (deletion %v): dot %v", id, p, c.seen.list(), deletion, d)
 	if before, ok := w.dots[d]; ok {
-		w.fault = fmt.Sprintf("dot %v names writes %d and %d", d, before, id)
+		w.found["reused"] = fmt.Sprintf("dot %v names writes %d and %d", d, before, id)
 	}
 	w.dots[d] = id
-	// What the client names by a single dot, and with it what that dot stands for, stays a sibling by
+	// What a client names by a single dot, and with it what that dot stands for, stays a sibling by
 	// design where the dot has not arrived.
-	replaces := slices.DeleteFunc(slices.Clone(c.seen), func(id int) bool {
-		return !old.Known(c.basis) && !c.basis.Context.Contains(w.writes[id-1].dot)
-	})
-	w.writes = append(w.writes, &written{id: id, dot: d, seen: c.seen, replaces: replaces, durable: map[int]bool{}, deletion: deletion})
-	w.disks[i].now.own = own
-	w.store(i, o)
-	token := c.basis.After(d, o)
+	var replaces ids
+	for _, s := range c.seen.list() {
+		if old.Known(c.basis) || c.basis.Context.Contains(w.writes[s-1].dot) {
+			replaces = replaces.with(s)
+		}
+	}
+	w.at(p).own = own
+	w.store(p, o)
+	token := basis.After(d, o)
 	if w.rules.tokenClaimsAll {
 		token = Basis{Context: o.Context}
 	}
-	w.clients = append(w.clients, holder{token, append(slices.Clone(c.seen), id)})
-	send := o
+	sent := o
 	if w.rules.entryAlone {
 		k := slices.IndexFunc(o.Versions, func(v Version) bool { return v.Label.Contains(d) })
-		send = Object{Context: Context{Seen(d)}, Versions: []Version{o.Versions[k]}}
+		sent = Object{Context: Context{Seen(d)}, Versions: []Version{o.Versions[k]}}
 	}
-	for j := range w.disks {
-		if j != i {
-			w.flying = append(w.flying, message{j, send})
+	w.writes = append(w.writes, &written{
+		id: id, dot: d, seen: c.seen, replaces: replaces, deletion: deletion,
+		sent: sent.Context, token: holder{token, c.seen.with(id)},
+	})
+	if w.rules.ackUnsynced {
+		w.count(p)
+	}
+	for pos := range primaries {
+		if to := w.anyPlace(pos); pos != p.pos && to.node != p.node {
+			w.send(message{to: to, object: sent})
 		}
 	}
 }
 
 // learn does what a coordinator does with a token that names a dot it has not seen: it reads and joins.
-func (w *world) learn(i int, c holder) {
-	if w.disks[i].now.object.Known(c.basis) {
+func (w *world) learn(p place, c holder) {
+	if w.at(p).object.Known(c.basis) {
 		return
 	}
-	for j := range w.disks {
+	for pos := range primaries {
 		if w.rng.IntN(4) > 0 {
-			w.store(i, w.rules.join(w.disks[i].now.object, w.disks[j].now.object))
+			w.store(p, w.rules.join(w.at(p).object, w.at(place{pos, pos}).object))
 		}
 	}
 }
 
-// sync makes replica i durable, and acknowledges what W replicas have.
+// sync makes node i durable and counts acknowledgements: W = 2, of two positions and two nodes.
 func (w *world) sync(i int) {
-	d := &w.disks[i]
-	d.synced = d.now
-	for _, wr := range w.writes {
-		if d.now.object.Context.Contains(wr.dot) && w.dots[wr.dot] == wr.id {
-			wr.durable[i] = true
-		}
-		wr.acked = wr.acked || len(wr.durable) >= needW
+	n := &w.nodes[i]
+	for pos := range n.slots {
+		n.slots[pos].synced = n.slots[pos].now
+		w.count(place{i, pos})
 	}
 }
 
-func (w *world) crash(i int) {
-	w.log("crash %d", i)
-	d := &w.disks[i]
-	d.now = d.synced
-	if !w.rules.sameIncarnation {
-		d.incarnation++
-	}
-}
-
-func (w *world) wipe(i int) {
-	w.log("wipe %d", i)
-	w.wiped = true
-	old := w.disks[i]
-	w.disks[i] = w.freshDisk()
-	if w.rules.sameIdentity {
-		w.disks[i].node, w.disks[i].incarnation = old.node, old.incarnation
-	}
-	for _, wr := range w.writes {
-		delete(wr.durable, i)
-	}
-}
-
-func (w *world) deliver(k int) {
-	m := w.flying[k]
-	if w.rng.IntN(5) > 0 { // else it comes again
-		w.flying = slices.Delete(w.flying, k, k+1)
-	}
-	if w.rng.IntN(6) == 0 {
-		return // lost
-	}
-	o := w.rules.join(w.disks[m.to].now.object, m.object)
-	w.store(m.to, o)
-	w.mergeAtReceiver(m.to)
-}
-
-func (w *world) mergeAtReceiver(i int) {
-	o := w.disks[i].now.object
-	if w.rules.dotAtEveryMerger && len(o.Versions) > 1 {
-		w.mintMerge(i, o)
-	}
-}
-
-// mintMerge writes the merge of o at i under a new dot, as rejected designs do.
-func (w *world) mintMerge(i int, o Object) {
-	own := w.actor(i)
-	next, _ := o.Put(o.Context, own, w.merged(o, i))
-	w.disks[i].now.own = own
-	w.store(i, next)
-	for j := range w.disks {
-		if j != i {
-			w.flying = append(w.flying, message{j, next})
-		}
-	}
-}
-
-// read joins two replicas, hands out a context and repairs both.
-func (w *world) read(i, j int) {
-	o := w.rules.join(w.disks[i].now.object, w.disks[j].now.object)
-	if w.rules.dotAtReader && len(o.Versions) > 1 {
-		w.store(i, o)
-		w.mintMerge(i, o)
-		o = w.disks[i].now.object
-	}
-	w.clients = append(w.clients, holder{Basis{Context: o.Context}, contents(o)})
-	w.log("read %d and %d: %v", i, j, contents(o))
-	w.flying = append(w.flying, message{i, o}, message{j, o})
-}
-
-func (w *world) collapseAt(i int) {
-	o := w.disks[i].now.object
-	if len(o.Versions) > 1 {
-		w.capped = true
-		w.log("collapse at %d: %v", i, contents(o))
-		w.store(i, w.rules.collapse(o, w.merged(o, i)))
-	}
-}
-
-// reap drops a tombstone that is all a replica holds, without asking anybody.
-func (w *world) reap(i int) {
-	o := w.disks[i].now.object
-	if len(o.Versions) == 1 && o.Versions[0].Deleted {
-		w.log("reap locally at %d", i)
-		w.disks[i].now.object = Object{}
-		w.disks[i].synced = w.disks[i].now
-	}
-}
-
-// settle is the one gate for clean-ups: all replicas equal and durable, nothing on its way, and older
-// than every token.
-func (w *world) settle() {
-	if len(w.flying) > 0 {
+func (w *world) count(p place) {
+	o := w.at(p).object
+	if o.IsZero() {
 		return
 	}
-	for i := range w.disks {
-		if !w.disks[i].now.object.Equal(w.disks[0].now.object) {
-			return
+	for _, wr := range w.writes {
+		// Not the dot alone: a client's context may claim it where the object never came.
+		if has := o.Context.Covers(wr.sent) || (w.rules.cutContexts > 0 && o.Context.Contains(wr.dot)); !has || wr.acked || w.dots[wr.dot] != wr.id {
+			continue
 		}
-	}
-	if !w.rules.settleWithoutAge {
-		w.clients = nil // expired
-	}
-	for i := range w.disks {
-		w.sync(i)
-	}
-	o := w.disks[0].now.object
-	switch {
-	case len(o.Versions) == 1 && o.Versions[0].Deleted:
-		w.log("settle: reap")
-		for i := range w.disks {
-			w.disks[i].now, w.disks[i].synced = record{}, record{}
-		}
-	case len(o.Versions) > 1:
-		w.log("settle: collapse %v", contents(o))
-		for i := range w.disks {
-			w.store(i, w.rules.collapse(o, w.merged(o, i)))
-			w.sync(i)
-		}
-	}
-}
-
-func (w *world) client() holder {
-	if len(w.clients) == 0 || w.rng.IntN(4) == 0 {
-		return holder{}
-	}
-	return w.clients[w.rng.IntN(len(w.clients))]
-}
-
-// step does one random thing.
-func (w *world) step() {
-	i, j := w.rng.IntN(replicas), w.rng.IntN(replicas)
-	switch n := w.rng.IntN(100); {
-	case n < 16:
-		c := w.client()
-		w.learn(i, c)
-		w.write(i, c, w.rng.IntN(5) == 0)
-	case n < 46 && len(w.flying) > 0:
-		w.deliver(w.rng.IntN(len(w.flying)))
-	case n < 66:
-		w.sync(i)
-	case n < 80:
-		w.read(i, j)
-	case n < 85:
-		w.crash(i)
-	case n < 86 && !w.wiped:
-		w.wipe(i)
-	case n < 92:
-		w.exchangeAll()
-		w.settle()
-	case n < 96 && w.rules.collapseAnywhere:
-		w.collapseAt(i)
-	case w.rules.reapLocally:
-		w.reap(i)
-	}
-}
-
-// exchangeAll lets everything arrive and all replicas exchange what they hold.
-func (w *world) exchangeAll() {
-	for len(w.flying) > 0 && len(w.flying) < 64 {
-		w.deliver(0)
-	}
-	for range replicas {
-		for i := range w.disks {
-			for j := range w.disks {
-				w.store(i, w.rules.join(w.disks[i].now.object, w.disks[j].now.object))
+		wr.durable[p.pos] |= 1 << p.node
+		for pos, by := range wr.durable {
+			if pos != p.pos && by&^(1<<p.node) != 0 && !wr.acked {
+				wr.acked = true
+				if !wr.late {
+					w.clients = append(w.clients, wr.token)
+				}
+				w.log("write %d acknowledged", wr.id)
 			}
 		}
 	}
 }
 
-// run plays a schedule and returns what the judge objects to: "" or lost, back, diverged, reused.
-func run(seed uint64, r rules) (kind, detail string, w *world) {
-	w = newWorld(seed, r)
-	for range 30 + w.rng.IntN(60) {
-		w.step()
+func (w *world) crash(i int) {
+	w.log("crash %d", i)
+	n := &w.nodes[i]
+	for pos := range n.slots {
+		n.slots[pos].now = n.slots[pos].synced
 	}
-	if w.fault != "" {
-		return "reused", w.fault, w
+	if !w.rules.sameIncarnation {
+		n.incarnation++
 	}
-	for range 8 {
-		w.exchangeAll()
-	}
-	kind, detail = w.judge()
-	return kind, detail, w
 }
 
-func (w *world) judge() (kind, detail string) {
-	for i := range w.disks {
-		if !w.disks[i].now.object.Equal(w.disks[0].now.object) || len(w.flying) > 0 {
-			return "diverged", fmt.Sprintf("%+v\n%+v", w.disks[0].now.object, w.disks[i].now.object)
-		}
-	}
-	there := map[int]bool{}
-	for _, id := range contents(w.disks[0].now.object) {
-		there[id] = true
-	}
-	replaced := map[int]bool{}   // by any write, acknowledged or not
-	replacedBy := map[int]bool{} // by an acknowledged one
-	for _, wr := range w.writes {
-		for _, id := range wr.seen {
-			replaced[id] = true
-		}
-		for _, id := range wr.replaces {
-			replacedBy[id] = replacedBy[id] || wr.acked
-		}
+// wipe empties a disk, once in a schedule: fewer than W.
+func (w *world) wipe(i int) {
+	w.log("wipe %d", i)
+	w.wiped = true
+	old := w.nodes[i]
+	w.identity++
+	w.nodes[i] = node{id: NodeID{w.identity}, incarnation: 1}
+	if w.rules.sameIdentity {
+		w.nodes[i].id, w.nodes[i].incarnation = old.id, old.incarnation
 	}
 	for _, wr := range w.writes {
-		switch {
-		case wr.acked && !there[wr.id] && !replaced[wr.id] && !wr.deletion:
-			return "lost", fmt.Sprintf("write %d was acknowledged; there are %v", wr.id, slices.Sorted(maps.Keys(there)))
-		case there[wr.id] && replacedBy[wr.id]:
-			return "back", fmt.Sprintf("write %d was replaced, and is there", wr.id)
+		for pos := range wr.durable {
+			wr.durable[pos] &^= 1 << i
 		}
 	}
-	return "", ""
+}
+
+// deliver takes a message in flight, in any order; it may be lost or come twice.
+func (w *world) deliver(k int) {
+	m := w.flying[k]
+	if w.lossless || w.rng.IntN(5) > 0 {
+		w.flying = slices.Delete(w.flying, k, k+1)
+	}
+	if !w.lossless && w.rng.IntN(6) == 0 {
+		return
+	}
+	w.log("deliver %v to %v", contents(m.object).list(), m.to)
+	w.receive(m.to, m.object)
+	if m.isHint {
+		w.sync(m.to.node)
+		if w.rules.dropGrownHint || w.equal(w.at(m.hint).object, m.object) {
+			w.remove(m.hint)
+			w.countCopies()
+		}
+	}
+	if w.rules.ackUnsynced {
+		w.count(m.to)
+	}
+}
+
+func (w *world) receive(p place, o Object) {
+	w.store(p, w.rules.join(w.at(p).object, o))
+	if o := w.at(p).object; w.rules.dotAtEveryMerger && len(o.Versions) > 1 {
+		w.mintMerge(p)
+	}
+}
+
+// mintMerge writes the merge of what stands at p under a new dot, as rejected designs do.
+func (w *world) mintMerge(p place) {
+	o, own := w.at(p).object, w.actor(p)
+	next, _ := o.Put(o.Context, own, w.merged(o, p.node))
+	w.at(p).own = own
+	w.store(p, next)
+	w.minted++
+	for pos := range primaries {
+		if pos != p.node {
+			w.send(message{to: place{pos, pos}, object: next})
+		}
+	}
+}
+
+// read joins two places, hands out a context and repairs both.
+func (w *world) read(p, q place) {
+	o := w.rules.join(w.at(p).object, w.at(q).object)
+	if w.rules.dotAtReader && len(o.Versions) > 1 {
+		w.store(p, o)
+		w.mintMerge(p)
+		o = w.at(p).object
+	}
+	if o.IsZero() {
+		return
+	}
+	w.clients = append(w.clients, holder{Basis{Context: o.Context}, contents(o)})
+	w.log("read %v and %v: %v", p, q, contents(o).list())
+	for _, to := range []place{p, q} {
+		if !to.isHint() {
+			w.send(message{to: to, object: o})
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,6 +52,7 @@ func lists(s ...string) [][]byte {
 
 func TestCheck(t *testing.T) {
 	calls := 0
+	rng := rand.New(rand.NewPCG(1, 1))
 	samples := lists("a,b", "b,c", "d", "a,e,f")
 	for _, c := range []struct {
 		name    string
@@ -79,16 +81,30 @@ func TestCheck(t *testing.T) {
 			}
 			return []string{strconv.Itoa(n)}, nil
 		}), lists("1", "2", "3"), Unlawful, "idempotent"},
+		{"marks what it was given twice", merger(func(in [][]string) ([]string, error) {
+			out, err := union(in)
+			if slices.Equal(in[0], in[1]) {
+				out = append(out, "z")
+			}
+			return out, err
+		}), samples, Unlawful, "canonical"},
 		{"a map in its own order", merger(func(in [][]string) ([]string, error) {
 			out, err := union(in)
 			calls++
 			k := calls % max(1, len(out))
 			return slices.Concat(out[k:], out[:k]), err
 		}), samples, Unlawful, "deterministic"},
-		{"a cap that only three states show", merger(func(in [][]string) ([]string, error) {
+		{"the largest three", merger(func(in [][]string) ([]string, error) {
 			out, err := union(in)
 			return out[max(0, len(out)-3):], err
 		}), lists("a,b,c", "b,c,d", "a,d,e"), Lawful, ""}, // keeping the largest three is a lawful cap
+		{"a cap that only three states show", merger(func(in [][]string) ([]string, error) {
+			out, err := union(in)
+			if len(out) > 3 {
+				out = out[1:] // one at a time
+			}
+			return out, err
+		}), lists("a,b", "c,d", "e,f"), Unlawful, "associative"},
 		{"a cap by arrival", merger(func(in [][]string) ([]string, error) {
 			out, err := union(in)
 			if len(out) > 4 {
@@ -97,6 +113,47 @@ func TestCheck(t *testing.T) {
 			}
 			return out, err
 		}), lists("a,b,c", "d,e,f", "g,h,i", "b,h"), Unlawful, "idempotent"},
+		{"a map in random order", merger(func(in [][]string) ([]string, error) {
+			out, err := union(in)
+			rng.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+			return out, err
+		}), samples, Unlawful, deterministic},
+		{"only merges of merges are random", merger(func(in [][]string) ([]string, error) {
+			out, err := union(in)
+			if slices.ContainsFunc(in, func(l []string) bool { return len(l) > 2 }) {
+				rng.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+			}
+			return out, err
+		}), lists("a,b", "c,d", "e,f"), Unlawful, deterministic},
+		{"the newest wins", newest(resolver.StatusValue), samples, Lawful, ""},
+		{"the newest is selected", newest(resolver.StatusSelect), samples, Lawful, ""},
+		{"selects what is not there", answers(resolver.Response{Status: resolver.StatusSelect, Index: 7}), samples, Inconclusive, ""},
+		{"keeps the siblings", answers(resolver.Response{Status: resolver.StatusKeep}), samples, Inconclusive, ""},
+		{"deletes always", answers(resolver.Response{Status: resolver.StatusDeleted}), samples, Inconclusive, ""},
+		{"nothing, which is not a deletion", answers(resolver.Response{}), samples, Lawful, ""},
+		{"deletes by order", func(_ context.Context, in []resolver.Sibling) (resolver.Response, error) {
+			if bytes.Compare(in[0].Value, in[1].Value) > 0 {
+				return resolver.Response{Status: resolver.StatusDeleted}, nil
+			}
+			return resolver.Response{}, nil
+		}, samples, Unlawful, "commutative"},
+		{"refuses what it has merged", merger(func(in [][]string) ([]string, error) {
+			out, err := union(in)
+			if slices.ContainsFunc(in, func(l []string) bool { return slices.Contains(l, "seen") }) {
+				return nil, errors.New("no")
+			}
+			return append(out, "seen"), err
+		}), samples, Inconclusive, ""},
+		{"refuses mutations", merger(func(in [][]string) ([]string, error) {
+			for _, l := range in {
+				for _, item := range l {
+					if !strings.Contains("abcdef", item) {
+						return nil, errors.New("unknown item")
+					}
+				}
+			}
+			return union(in)
+		}), samples, Lawful, ""},
 		{"fails always", merger(func([][]string) ([]string, error) { return nil, errors.New("no") }), samples, Inconclusive, ""},
 		{"one sample", merger(union), lists("a", "a"), Untested, ""},
 		{"no samples", merger(union), nil, Untested, ""},
@@ -109,10 +166,90 @@ func TestCheck(t *testing.T) {
 			if c.outcome == Unlawful && !strings.Contains(r.Violation.Law, c.law) {
 				t.Fatalf("broke %s, expected %s", r.Violation, c.law)
 			}
-			if c.outcome == Unlawful && bytes.Equal(r.Violation.Left, r.Violation.Right) {
-				t.Fatalf("the counterexample shows no difference: %s", r.Violation)
+			if c.outcome == Unlawful {
+				wantDifference(t, c.merge, r.Violation)
 			}
 		})
+	}
+}
+
+func answers(r resolver.Response) Merge {
+	return func(context.Context, []resolver.Sibling) (resolver.Response, error) { return r, nil }
+}
+
+// newest is what a clock decides.
+func newest(status resolver.Status) Merge {
+	return func(_ context.Context, in []resolver.Sibling) (resolver.Response, error) {
+		best := 0
+		for i, s := range in {
+			if s.TimeMs > in[best].TimeMs {
+				best = i
+			}
+		}
+		return resolver.Response{Status: status, Index: best, Payload: in[best].Value}, nil
+	}
+}
+
+// wantDifference takes a counterexample at its word.
+func wantDifference(t *testing.T, merge Merge, v *Violation) {
+	t.Helper()
+	if (v.Left == nil) == (v.Right == nil) && bytes.Equal(v.Left, v.Right) {
+		t.Fatalf("the counterexample shows no difference: %s", v)
+	}
+	if v.Law == deterministic {
+		return // the outputs are the proof, and will not come again
+	}
+	f := func(values ...[]byte) []byte {
+		var in []resolver.Sibling
+		for _, b := range values {
+			in = append(in, resolver.Sibling{Value: b})
+		}
+		r, err := merge(t.Context(), in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Status == resolver.StatusDeleted {
+			return nil
+		}
+		return append([]byte{}, r.Payload...)
+	}
+	a, b, d := v.Inputs[0], v.Inputs[1], v.Inputs[len(v.Inputs)-1]
+	var left, right []byte
+	switch name, law, _ := strings.Cut(v.Law, ": "); name + " " + law {
+	case "commutative ":
+		left, right = f(a, b), f(b, a)
+	case "idempotent f(f(a,b),a) = f(a,b)":
+		left, right = f(f(a, b), a), f(a, b)
+	case "canonical merging a result with itself changes nothing":
+		left, right = f(f(a, b), f(a, b)), f(a, b)
+	case "associative f(f(a,b),c) = f(a,b,c)":
+		left, right = f(f(a, b), d), f(a, b, d)
+	case "associative f(f(b,c),a) = f(c,b,a)":
+		left, right = f(f(b, d), a), f(d, b, a)
+	case "associative f(f(a,b),f(b,c)) = f(a,b,c)":
+		left, right = f(f(a, b), f(b, d)), f(a, b, d)
+	default:
+		t.Fatalf("no case for %q", v.Law)
+	}
+	if !bytes.Equal(left, v.Left) || !bytes.Equal(right, v.Right) {
+		t.Errorf("%s, but anew they are %q and %q", v, left, right)
+	}
+	if text := v.String(); !strings.Contains(text, v.Law) || !strings.Contains(text, excerpt(v.Left)) || !strings.Contains(text, excerpt(a)) {
+		t.Errorf("%s", text)
+	}
+}
+
+// TestRareFailuresAreNoViolation: a merge may fail at one time and not at another.
+func TestRareFailuresAreNoViolation(t *testing.T) {
+	rng := rand.New(rand.NewPCG(2, 2))
+	m := merger(func(in [][]string) ([]string, error) {
+		if rng.IntN(4) == 0 {
+			return nil, errors.New("no time")
+		}
+		return union(in)
+	})
+	if r := Check(t.Context(), m, lists("a,b", "b,c", "d"), Options{Time: time.Minute}); r.Outcome != Lawful || r.Failed == 0 {
+		t.Fatalf("%+v", r)
 	}
 }
 
@@ -146,9 +283,35 @@ func TestSameSeedSameCheck(t *testing.T) {
 		}, lists("a,b", "b,c", "d"), Options{Seed: seed, Rounds: 30})
 		return b.String()
 	}
-	first, again, other := trace(3), trace(3), trace(4)
-	if first != again || first == other {
+	if first := trace(3); first != trace(3) || first == trace(4) {
 		t.Fatal("the seed does not decide what is tested")
+	}
+}
+
+// TestCheckIsCheap: each round merges ten times, and what a mutation takes.
+func TestCheckIsCheap(t *testing.T) {
+	n := 0
+	m := merger(union)
+	Check(t.Context(), func(ctx context.Context, in []resolver.Sibling) (resolver.Response, error) {
+		n++
+		return m(ctx, in)
+	}, lists("a,b", "b,c", "d,e"), Options{Rounds: 6, Time: time.Minute})
+	if n > 60 {
+		t.Errorf("%d merges in 6 rounds", n)
+	}
+}
+
+func TestCheckEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	n := 0
+	m := func(ctx context.Context, _ []resolver.Sibling) (resolver.Response, error) {
+		if n++; n == 30 {
+			cancel()
+		}
+		return resolver.Response{}, ctx.Err()
+	}
+	if r := Check(ctx, m, lists("a", "b"), Options{Time: time.Minute}); r.Outcome != Lawful || n != 30 {
+		t.Fatalf("%+v after %d merges", r, n)
 	}
 }
 
@@ -166,29 +329,70 @@ func TestCheckEndsInTime(t *testing.T) {
 	}
 }
 
+func mustEmbed(t testing.TB, module []byte, samples ...[]byte) []byte {
+	t.Helper()
+	b, err := WithSamples(module, samples)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+const emptyModule = "\x00asm\x01\x00\x00\x00"
+
 func TestSamplesSection(t *testing.T) {
-	module := []byte("\x00asm\x01\x00\x00\x00\x00\x05\x04name")
+	module := []byte(emptyModule + "\x00\x05\x04name")
 	for _, samples := range [][][]byte{nil, {[]byte("a")}, {{}, []byte("b"), bytes.Repeat([]byte("c"), 300)}} {
-		got, err := Samples(WithSamples(module, samples))
+		b := mustEmbed(t, module, samples...)
+		got, err := Samples(b)
 		if err != nil || len(got) != len(samples) || !slices.EqualFunc(got, samples, bytes.Equal) {
 			t.Fatalf("%q, %v", got, err)
+		}
+		// Others take their place, and sections that follow stay.
+		more := append(slices.Clone(b), "\x00\x06\x05after"...)
+		got, err = Samples(mustEmbed(t, more, []byte("new")))
+		if err != nil || !slices.EqualFunc(got, lists("new"), bytes.Equal) {
+			t.Fatalf("%q, %v", got, err)
+		}
+		want := mustEmbed(t, append(slices.Clone(module), "\x00\x06\x05after"...), []byte("new"))
+		if replaced := mustEmbed(t, more, []byte("new")); !bytes.Equal(replaced, want) {
+			t.Fatalf("%q, want %q", replaced, want)
 		}
 	}
 	if got, err := Samples(module); err != nil || got != nil {
 		t.Fatalf("%q, %v", got, err)
 	}
-	damaged := WithSamples(module, lists("sample"))
+	damaged := mustEmbed(t, module, []byte("sample"))
 	for i := range damaged {
 		_, _ = Samples(damaged[:i]) // must not panic
 	}
-	if _, err := Samples(damaged[:len(damaged)-1]); !errors.Is(err, ErrSamples) {
-		t.Fatal(err)
+	for _, b := range [][]byte{nil, []byte("not a module"), damaged[:len(damaged)-1]} {
+		if _, err := Samples(b); !errors.Is(err, ErrSamples) {
+			t.Errorf("%q: %v", b, err)
+		}
+		if _, err := WithSamples(b, nil); !errors.Is(err, ErrSamples) {
+			t.Errorf("%q: %v", b, err)
+		}
+	}
+	for _, samples := range [][][]byte{make([][]byte, maxSamples+1), {make([]byte, maxSampleBytes+1)}} {
+		if _, err := WithSamples(module, samples); !errors.Is(err, ErrSamples) {
+			t.Errorf("%d samples: %v", len(samples), err)
+		}
+	}
+}
+
+func TestSamplesSectionGolden(t *testing.T) {
+	b := mustEmbed(t, []byte(emptyModule), []byte("ab"), []byte{})
+	const golden = emptyModule + "\x00\x19" + "\x0edynamo.samples" + "\x02\x00\x00\x00ab" + "\x00\x00\x00\x00"
+	if string(b) != golden {
+		t.Errorf("got  %q\nwant %q", b, golden)
 	}
 }
 
 func FuzzSamples(f *testing.F) {
-	f.Add(WithSamples([]byte("\x00asm\x01\x00\x00\x00"), lists("a", "bc")))
-	f.Add([]byte("\x00asm\x01\x00\x00\x00\x00\xff\xff\xff\xff\x0f"))
+	f.Add(mustEmbed(f, []byte(emptyModule), []byte("a"), []byte("bc")))
+	f.Add([]byte(emptyModule + "\x00\xff\xff\xff\xff\x0f"))
+	f.Add([]byte(emptyModule + "\x00\x0f\x0edynamo.samples\x00\x0f\x0edynamo.samples"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		samples, err := Samples(b)
 		n := 0
@@ -197,6 +401,11 @@ func FuzzSamples(f *testing.F) {
 		}
 		if err == nil && n > len(b) {
 			t.Fatalf("%d bytes of samples in a module of %d", n, len(b))
+		}
+		if again, err := WithSamples(b, [][]byte{b}); err == nil {
+			if got, err := Samples(again); err != nil || len(got) != 1 || !bytes.Equal(got[0], b) {
+				t.Fatalf("%d samples, %v", len(got), err)
+			}
 		}
 	})
 }
@@ -223,7 +432,7 @@ func TestCartModule(t *testing.T) {
 		resp, _, err := m.Merge(ctx, resolver.Request{Keyspace: "ks", Key: []byte("k"), Siblings: in}, 1<<20)
 		return resp, err
 	}
-	if r := Check(t.Context(), merge, samples, Options{Time: time.Minute, Rounds: 12}); r.Outcome != Lawful {
+	if r := Check(t.Context(), merge, samples, Options{Time: time.Minute, Rounds: 6}); r.Outcome != Lawful {
 		t.Fatalf("%+v %v", r, r.Violation)
 	}
 	if err := rt.Close(context.Background()); err != nil {

@@ -20,36 +20,53 @@ const (
 var ErrSamples = errors.New("malformed samples section")
 
 const (
+	header        = "\x00asm"
 	headerBytes   = 8
 	customSection = 0
 )
 
-// Samples returns the sample values that a module carries; none is no error. It is total.
+// Samples returns the sample values that a module carries, parts of it; none is no error. It is total.
 func Samples(module []byte) ([][]byte, error) {
-	if len(module) < headerBytes {
-		return nil, fmt.Errorf("%w: not a module", ErrSamples)
+	start, end, body, err := find(module)
+	if err != nil || start == end {
+		return nil, err
 	}
-	b := module[headerBytes:]
-	for len(b) > 0 {
-		id := b[0]
-		size, n := binary.Uvarint(b[1:])
-		if n <= 0 || size > uint64(len(b)-1-n) {
-			return nil, fmt.Errorf("%w: section beyond the end", ErrSamples)
+	return parseSamples(body)
+}
+
+// find returns where the first samples section begins and ends, and what follows its name. Without one, it
+// begins and ends where the module does.
+func find(module []byte) (start, end int, samples []byte, err error) {
+	if len(module) < headerBytes || string(module[:len(header)]) != header {
+		return 0, 0, nil, fmt.Errorf("%w: not a module", ErrSamples)
+	}
+	for start = headerBytes; start < len(module); start = end {
+		body, after, ok := sized(module[start+1:])
+		if !ok {
+			return 0, 0, nil, fmt.Errorf("%w: section beyond the end", ErrSamples)
 		}
-		body := b[1+n : 1+n+int(size)]
-		b = b[1+n+int(size):]
-		if id != customSection {
+		end = len(module) - len(after)
+		if module[start] != customSection {
 			continue
 		}
-		length, n := binary.Uvarint(body)
-		if n <= 0 || length > uint64(len(body)-n) {
-			return nil, fmt.Errorf("%w: custom section without a name", ErrSamples)
+		name, rest, ok := sized(body)
+		if !ok {
+			return 0, 0, nil, fmt.Errorf("%w: custom section without a name", ErrSamples)
 		}
-		if string(body[n:n+int(length)]) == SectionName {
-			return parseSamples(body[n+int(length):])
+		if string(name) == SectionName {
+			return start, end, rest, nil
 		}
 	}
-	return nil, nil
+	return len(module), len(module), nil, nil
+}
+
+// sized takes off the front of b a length and that many bytes.
+func sized(b []byte) (taken, rest []byte, ok bool) {
+	size, n := binary.Uvarint(b)
+	if n <= 0 || size > uint64(len(b)-n) {
+		return nil, nil, false
+	}
+	return b[n : n+int(size)], b[n+int(size):], true
 }
 
 func parseSamples(b []byte) ([][]byte, error) {
@@ -69,14 +86,29 @@ func parseSamples(b []byte) ([][]byte, error) {
 	return out, nil
 }
 
-// WithSamples returns the module with a samples section at its end.
-func WithSamples(module []byte, samples [][]byte) []byte {
+// WithSamples returns the module with these samples in place of those that it carries, if any. What it
+// returns, Samples can read.
+func WithSamples(module []byte, samples [][]byte) ([]byte, error) {
 	body := append([]byte{byte(len(SectionName))}, SectionName...)
 	for _, s := range samples {
 		body = binary.LittleEndian.AppendUint32(body, uint32(len(s)))
 		body = append(body, s...)
 	}
-	out := append(append([]byte{}, module...), customSection)
+	if _, err := parseSamples(body[1+len(SectionName):]); err != nil {
+		return nil, err
+	}
+	out := append([]byte{}, module...)
+	for {
+		start, end, _, err := find(out)
+		if err != nil {
+			return nil, err
+		}
+		if start == end {
+			break
+		}
+		out = append(out[:start], out[end:]...)
+	}
+	out = append(out, customSection)
 	out = binary.AppendUvarint(out, uint64(len(body)))
-	return append(out, body...)
+	return append(out, body...), nil
 }
