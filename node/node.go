@@ -112,9 +112,6 @@ func (n *Node) die(err error) { n.fatal.Do(func() { n.o.Fatal(err) }) }
 // Requests is the coordinator of this node, for programs that run a node inside of them.
 func (n *Node) Requests() *coordinator.Coordinator { return n.coordinator }
 
-// Resolvers administers the resolvers, for programs that run a node inside of them.
-func (n *Node) Resolvers() *coordinator.Resolvers { return n.resolvers }
-
 func (n *Node) openStore() error {
 	s, err := store.Open(store.Options{
 		Dir: n.self.Data, FS: n.o.FS, Logger: n.log, Rand: n.o.Rand, OnFatal: n.die,

@@ -63,7 +63,6 @@ type Policy struct {
 	Keyspace      string
 	Conflict      config.Policy
 	MaxValueBytes int
-	MaxSiblings   int
 	// Module is the active resolver's SHA-256, zero if none; Epoch orders it among its versions.
 	Module [32]byte
 	Epoch  uint64

@@ -60,7 +60,7 @@ func newFixture(t *testing.T) *fixture {
 }
 
 func (f *fixture) policy(p config.Policy) Policy {
-	return Policy{Keyspace: "carts", Conflict: p, MaxValueBytes: 1 << 20, MaxSiblings: 16, Module: f.sha, Epoch: 1, Lawful: true}
+	return Policy{Keyspace: "carts", Conflict: p, MaxValueBytes: 1 << 20, Module: f.sha, Epoch: 1, Lawful: true}
 }
 
 func actor(n byte) causal.Actor {

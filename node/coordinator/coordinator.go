@@ -138,7 +138,7 @@ func (c *Coordinator) plan(keyspace string, key []byte, o Options) (plan, error)
 	p := plan{
 		view: v, keyspace: ks, sloppy: !o.PrimariesOnly,
 		target: peer.Target{Keyspace: ks.Name, KeyspaceID: ks.ID(), Key: key},
-		policy: policyOf(v, ks, c.s.Limits),
+		policy: policyOf(v, ks),
 	}
 	p.list = v.Ring.PreferenceList(replica.Ref(v, p.target, "").Partition)
 	var err error
@@ -155,8 +155,8 @@ func unknownKeyspace(name string) error {
 	return &Error{Code: CodeKeyspaceUnknown, Detail: fmt.Sprintf("there is no keyspace %q", name)}
 }
 
-func policyOf(v *cluster.View, ks cluster.Keyspace, l config.Limits) conflict.Policy {
-	p := conflict.Policy{Keyspace: ks.Name, Conflict: ks.Conflict, MaxValueBytes: ks.MaxValueBytes, MaxSiblings: l.MaxSiblings}
+func policyOf(v *cluster.View, ks cluster.Keyspace) conflict.Policy {
+	p := conflict.Policy{Keyspace: ks.Name, Conflict: ks.Conflict, MaxValueBytes: ks.MaxValueBytes}
 	if b, ok := v.Active(ks.Name); ok && ks.Conflict == config.PolicyResolver {
 		p.Module, p.Epoch, p.Lawful = b.SHA256, b.Epoch, b.Lawful
 	}

@@ -310,7 +310,7 @@ func (r *Resolvers) Try(ctx context.Context, keyspace, candidate string, req Try
 	if !ok {
 		return TryResult{}, unknownKeyspace(keyspace)
 	}
-	p := policyOf(v, ks, r.s.Limits)
+	p := policyOf(v, ks)
 	if candidate != "" {
 		sha, err := hex.DecodeString(candidate)
 		if err != nil || len(sha) != len(p.Module) {

@@ -32,7 +32,6 @@ type round struct {
 	open map[target]bool
 	// replaced are primaries for which a fallback stands in.
 	replaced map[string]bool
-	asked    map[string]bool
 }
 
 // newRound starts a round over the plan's primaries: each that seems reachable is asked, for each
@@ -41,7 +40,7 @@ type round struct {
 func (c *Coordinator) newRound(ctx context.Context, p plan, self target, message func(t target) peer.Message) *round {
 	r := &round{
 		c: c, ctx: ctx, message: message, replies: make(chan reply, 4*len(p.list)),
-		open: make(map[target]bool), replaced: make(map[string]bool), asked: map[string]bool{self.node: true},
+		open: make(map[target]bool), replaced: make(map[string]bool),
 	}
 	for _, id := range p.fallbacks() {
 		if id != self.node && c.s.Members.Reachable(id) {
@@ -66,7 +65,7 @@ func (r *round) ask(t target, m peer.Message) {
 	if m == nil {
 		m = r.message(t)
 	}
-	r.open[t], r.asked[t.node] = true, true
+	r.open[t] = true
 	started := r.c.spawn(func() {
 		m, err := r.c.s.Transport.Call(r.ctx, t.node, m)
 		r.c.observe(t.node, err)
