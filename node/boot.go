@@ -11,7 +11,7 @@ import (
 
 	"dynamo/node/config"
 	"dynamo/node/coordinator"
-	"dynamo/node/peer"
+	"dynamo/node/wire"
 )
 
 const (
@@ -89,7 +89,7 @@ func (n *Node) refusedAnywhere() bool {
 			continue
 		}
 		wg.Go(func() {
-			_, err := n.transport.Call(ctx, m.ID, &peer.Ping{})
+			_, err := n.transport.Call(ctx, m.ID, &wire.Ping{})
 			mu.Lock()
 			defer mu.Unlock()
 			refused = refused || stale(err)

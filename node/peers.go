@@ -6,18 +6,19 @@ import (
 
 	"dynamo/node/cluster"
 	"dynamo/node/peer"
+	"dynamo/node/wire"
 )
 
 // Handle answers the messages of other nodes. It implements peer.Handler.
-func (n *Node) Handle(ctx context.Context, from string, m peer.Message) (peer.Message, error) {
-	if m, ok := m.(*peer.MetaSync); ok {
+func (n *Node) Handle(ctx context.Context, from string, m wire.Message) (wire.Message, error) {
+	if m, ok := m.(*wire.MetaSync); ok {
 		digest, state, err := n.state.Sync(m.Digest, m.State)
-		return &peer.MetaSyncReply{Digest: digest, State: state}, err
+		return &wire.MetaSyncReply{Digest: digest, State: state}, err
 	}
 	if !n.serving.Load() {
 		return nil, &peer.Error{Code: "not_ready", Detail: "the node is starting", Retryable: true}
 	}
-	if w, ok := m.(*peer.Write); ok {
+	if w, ok := m.(*wire.Write); ok {
 		return n.coordinator.HandleWrite(ctx, w)
 	}
 	if reply, ok, err := n.replica.Handle(ctx, m); ok {
@@ -86,11 +87,11 @@ func (n *Node) exchange(ctx context.Context, node string, digest [32]byte, state
 	if !n.connected.Load() {
 		return [32]byte{}, nil, peer.ErrUnreachable
 	}
-	m, err := n.transport.Call(ctx, node, &peer.MetaSync{Digest: digest, State: state})
+	m, err := n.transport.Call(ctx, node, &wire.MetaSync{Digest: digest, State: state})
 	if err != nil {
 		return [32]byte{}, nil, err
 	}
-	r, ok := m.(*peer.MetaSyncReply)
+	r, ok := m.(*wire.MetaSyncReply)
 	if !ok {
 		return [32]byte{}, nil, errors.New("answered by another kind of message")
 	}
@@ -105,7 +106,7 @@ type guarded struct {
 }
 
 // Call implements coordinator.Transport.
-func (g guarded) Call(ctx context.Context, node string, m peer.Message) (peer.Message, error) {
+func (g guarded) Call(ctx context.Context, node string, m wire.Message) (wire.Message, error) {
 	reply, err := g.Transport.Call(ctx, node, m)
 	if r, ok := errors.AsType[*peer.Refused](err); ok {
 		g.n.refused(r)

@@ -15,18 +15,19 @@ import (
 	"dynamo/node/peer"
 	"dynamo/node/replica"
 	"dynamo/node/store"
+	"dynamo/node/wire"
 )
 
 // Transport reaches the replicas; a call to this node itself is served in place.
 type Transport interface {
-	Call(ctx context.Context, node string, m peer.Message) (peer.Message, error)
+	Call(ctx context.Context, node string, m wire.Message) (wire.Message, error)
 }
 
 // Local is this node's own replica.
 type Local interface {
-	Read(t peer.Target, hints bool) (causal.Object, error)
+	Read(t wire.Target, hints bool) (causal.Object, error)
 	Write(ctx context.Context, w replica.Write) (replica.Written, error)
-	Apply(ctx context.Context, t peer.Target, o causal.Object, hintFor string, d store.Durability) error
+	Apply(ctx context.Context, t wire.Target, o causal.Object, hintFor string, d store.Durability) error
 }
 
 // Members says who belongs to the cluster and who can be reached now.
@@ -46,7 +47,7 @@ type Settings struct {
 	Tokens    causal.TokenKey
 	Limits    config.Limits
 	// Stale is told of a replica that a read saw behind; it must not block.
-	Stale  func(node string, t peer.Target, o causal.Object)
+	Stale  func(node string, t wire.Target, o causal.Object)
 	Now    func() time.Time
 	Logger *slog.Logger
 }
@@ -106,7 +107,7 @@ func (c *Coordinator) detach(ctx context.Context) (context.Context, context.Canc
 type plan struct {
 	view     *cluster.View
 	keyspace cluster.Keyspace
-	target   peer.Target
+	target   wire.Target
 	// list is the preference list: the first N are the primaries.
 	list []string
 	r, w int
@@ -137,7 +138,7 @@ func (c *Coordinator) plan(keyspace string, key []byte, o Options) (plan, error)
 	}
 	p := plan{
 		view: v, keyspace: ks, sloppy: !o.PrimariesOnly,
-		target: peer.Target{Keyspace: ks.Name, KeyspaceID: ks.ID(), Key: key},
+		target: wire.Target{Keyspace: ks.Name, KeyspaceID: ks.ID(), Key: key},
 		policy: policyOf(v, ks),
 	}
 	p.list = v.Ring.PreferenceList(replica.Ref(v, p.target, "").Partition)
@@ -179,7 +180,7 @@ func quorum(name string, q Quorum, def, n int) (int, error) {
 }
 
 // seen opens the client's token.
-func (c *Coordinator) seen(token string, t peer.Target) (causal.Basis, error) {
+func (c *Coordinator) seen(token string, t wire.Target) (causal.Basis, error) {
 	if token == "" {
 		return causal.Basis{}, nil
 	}
@@ -190,7 +191,7 @@ func (c *Coordinator) seen(token string, t peer.Target) (causal.Basis, error) {
 	return b, nil
 }
 
-func (c *Coordinator) seal(t peer.Target, b causal.Basis) string {
+func (c *Coordinator) seal(t wire.Target, b causal.Basis) string {
 	if b.IsZero() {
 		return ""
 	}

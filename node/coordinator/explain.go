@@ -10,8 +10,8 @@ import (
 
 	"dynamo/node/causal"
 	"dynamo/node/conflict"
-	"dynamo/node/peer"
 	"dynamo/node/ring"
+	"dynamo/node/wire"
 )
 
 // explainDots bounds the dots shown for one version.
@@ -86,13 +86,13 @@ func (c *Coordinator) inspect(ctx context.Context, p plan, id string, primary bo
 	if primary {
 		own.Role = "primary"
 	}
-	m, err := c.s.Transport.Call(ctx, id, &peer.Inspect{Target: p.target})
+	m, err := c.s.Transport.Call(ctx, id, &wire.Inspect{Target: p.target})
 	if err != nil {
 		own.Error = err.Error()
 		return []inspected{own}
 	}
 	own.Reachable = true
-	reply, ok := m.(*peer.InspectReply)
+	reply, ok := m.(*wire.InspectReply)
 	if !ok {
 		own.Error = "answered by another kind of message"
 		return []inspected{own}

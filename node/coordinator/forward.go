@@ -8,6 +8,7 @@ import (
 
 	"dynamo/node/causal"
 	"dynamo/node/peer"
+	"dynamo/node/wire"
 )
 
 var errNoPrimary = errors.New("coordinator: no primary of the key can be reached")
@@ -17,7 +18,7 @@ var errNoPrimary = errors.New("coordinator: no primary of the key can be reached
 // with all of them silent this node stands in itself; the write may then be minted twice, as two
 // siblings of the same bytes and time, which reads show as one.
 func (c *Coordinator) forward(ctx context.Context, p plan, req WriteRequest) (outcome, error) {
-	m := &peer.Write{
+	m := &wire.Write{
 		Target: p.target, Token: req.Token, Value: req.Value, R: p.r, W: p.w, Sloppy: p.sloppy,
 		IfMatch: req.IfMatch, IfNoneMatch: req.IfNoneMatch, RequestID: req.RequestID,
 	}
@@ -64,7 +65,7 @@ func (c *Coordinator) forward(ctx context.Context, p plan, req WriteRequest) (ou
 	return outcome{}, errNoPrimary
 }
 
-func (c *Coordinator) callInto(ctx context.Context, t target, m peer.Message, out chan<- reply) {
+func (c *Coordinator) callInto(ctx context.Context, t target, m wire.Message, out chan<- reply) {
 	started := c.spawn(func() {
 		m, err := c.s.Transport.Call(ctx, t.node, m)
 		if ctx.Err() == nil {
@@ -100,8 +101,8 @@ func (c *Coordinator) reachable(ids []string) int {
 	return n
 }
 
-func written(m peer.Message) (outcome, error) {
-	w, ok := m.(*peer.WriteReply)
+func written(m wire.Message) (outcome, error) {
+	w, ok := m.(*wire.WriteReply)
 	if !ok {
 		return outcome{}, errors.New("coordinator: a write was answered by another kind of message")
 	}
@@ -114,7 +115,7 @@ func written(m peer.Message) (outcome, error) {
 
 // HandleWrite coordinates a write that another node forwarded. It is never forwarded again: if this
 // node is no primary in its own view, the views differ, and it coordinates all the same with a hint.
-func (c *Coordinator) HandleWrite(ctx context.Context, m *peer.Write) (peer.Message, error) {
+func (c *Coordinator) HandleWrite(ctx context.Context, m *wire.Write) (wire.Message, error) {
 	// The value was checked by the node that the client talks to.
 	p, err := c.plan(m.Keyspace, m.Key, Options{R: Quorum(m.R), W: Quorum(m.W), PrimariesOnly: !m.Sloppy})
 	if err != nil {
@@ -134,7 +135,7 @@ func (c *Coordinator) HandleWrite(ctx context.Context, m *peer.Write) (peer.Mess
 	if err != nil {
 		return nil, asPeerError(asError(err))
 	}
-	return &peer.WriteReply{Object: causal.AppendObject(nil, w.object), Token: w.token}, nil
+	return &wire.WriteReply{Object: causal.AppendObject(nil, w.object), Token: w.token}, nil
 }
 
 func asPeerError(err error) error {

@@ -11,7 +11,7 @@ import (
 	"dynamo/node/causal"
 	"dynamo/node/config"
 	"dynamo/node/conflict"
-	"dynamo/node/peer"
+	"dynamo/node/wire"
 )
 
 // Get reads one key (Dynamo paper, section 4.5): all primaries are asked, R answers are joined, and the
@@ -139,8 +139,8 @@ func newReading(c *Coordinator, ctx context.Context, p plan, good func(causal.Ob
 		g.reads.add(target{node: id}, known, &o)
 	}
 	first := len(g.reads.counted) == 0
-	g.round = c.newRound(ctx, p, target{node: self}, func(t target) peer.Message {
-		m := &peer.Read{Target: p.target, Hints: t.hintFor != "", WantObject: first || self != "", Known: known}
+	g.round = c.newRound(ctx, p, target{node: self}, func(t target) wire.Message {
+		m := &wire.Read{Target: p.target, Hints: t.hintFor != "", WantObject: first || self != "", Known: known}
 		if m.WantObject {
 			g.fetched[t.node] = true
 		}
@@ -211,12 +211,12 @@ func (g *reading) take(a reply) {
 	}
 	for _, t := range g.reads.wanted(g.fetched) {
 		g.fetched[t.node] = true
-		g.round.ask(t, &peer.Read{Target: g.p.target, Hints: t.hintFor != "", WantObject: true})
+		g.round.ask(t, &wire.Read{Target: g.p.target, Hints: t.hintFor != "", WantObject: true})
 	}
 }
 
 func (g *reading) add(a reply) error {
-	m, ok := a.message.(*peer.ReadReply)
+	m, ok := a.message.(*wire.ReadReply)
 	if !ok {
 		return errors.New("answered by another kind of message")
 	}

@@ -7,8 +7,8 @@ import (
 	"slices"
 
 	"dynamo/node/causal"
-	"dynamo/node/peer"
 	"dynamo/node/ring"
+	"dynamo/node/wire"
 )
 
 // List returns one page of a keyspace's live keys in byte order over the whole cluster. Every member
@@ -66,7 +66,7 @@ type swept struct {
 }
 
 func (c *Coordinator) sweep(ctx context.Context, p plan, req ListRequest, after []byte) (swept, error) {
-	m := &peer.List{
+	m := &wire.List{
 		Keyspace: p.keyspace.Name, KeyspaceID: p.keyspace.ID(), Prefix: req.Prefix, After: after, Limit: req.Limit + 1, Values: req.Values,
 	}
 	replies := make(chan reply, len(p.list))
@@ -78,7 +78,7 @@ func (c *Coordinator) sweep(ctx context.Context, p plan, req ListRequest, after 
 	for range p.list {
 		select {
 		case a := <-replies:
-			l, ok := a.message.(*peer.ListReply)
+			l, ok := a.message.(*wire.ListReply)
 			if a.err == nil && !ok {
 				a.err = fmt.Errorf("answered by another kind of message")
 			}
@@ -108,7 +108,7 @@ func (c *Coordinator) sweep(ctx context.Context, p plan, req ListRequest, after 
 }
 
 // add joins one node's page. The sweep reaches only as far as the shortest unfinished page.
-func (s *swept) add(l *peer.ListReply) error {
+func (s *swept) add(l *wire.ListReply) error {
 	for _, e := range l.Entries {
 		o, err := causal.DecodeObject(e.Object)
 		if err != nil {

@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"dynamo/node/causal"
-	"dynamo/node/peer"
 	"dynamo/node/replica"
 	"dynamo/node/store"
+	"dynamo/node/wire"
 )
 
 // Write puts or deletes one key (Dynamo paper, section 4.5). If this node holds a copy of the key it
@@ -162,8 +162,8 @@ func (c *Coordinator) replicate(ctx context.Context, p plan, o causal.Object, hi
 	started := c.spawn(func() {
 		defer cancel()
 		self := target{node: c.s.Self, hintFor: hintFor}
-		r := c.newRound(bg, p, self, func(t target) peer.Message {
-			return &peer.Apply{Target: p.target, Object: encoded, HintFor: t.hintFor, Buffered: p.durability() == store.Buffered}
+		r := c.newRound(bg, p, self, func(t target) wire.Message {
+			return &wire.Apply{Target: p.target, Object: encoded, HintFor: t.hintFor, Buffered: p.durability() == store.Buffered}
 		})
 		c.gather(r, p, self, answered)
 	})

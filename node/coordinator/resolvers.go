@@ -16,6 +16,7 @@ import (
 	"dynamo/node/config"
 	"dynamo/node/conflict"
 	"dynamo/node/peer"
+	"dynamo/node/wire"
 	"dynamo/resolver"
 )
 
@@ -155,7 +156,7 @@ func (r *Resolvers) push(ctx context.Context, module []byte) {
 			continue
 		}
 		wg.Go(func() {
-			if _, err := r.s.Transport.Call(ctx, m.ID, &peer.ModulePut{Module: module}); err != nil {
+			if _, err := r.s.Transport.Call(ctx, m.ID, &wire.ModulePut{Module: module}); err != nil {
 				r.s.Logger.Warn("node did not take the module, it will fetch it", "member", m.ID, "err", err)
 			}
 		})
@@ -236,12 +237,12 @@ func (r *Resolvers) Fetch(ctx context.Context, sha [32]byte) ([]byte, error) {
 		if m.ID == r.s.Self {
 			continue
 		}
-		reply, err := r.s.Transport.Call(ctx, m.ID, &peer.ModuleGet{SHA256: sha})
+		reply, err := r.s.Transport.Call(ctx, m.ID, &wire.ModuleGet{SHA256: sha})
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", m.ID, err))
 			continue
 		}
-		got, ok := reply.(*peer.ModuleReply)
+		got, ok := reply.(*wire.ModuleReply)
 		if !ok || !got.Found || sha256.Sum256(got.Module) != sha {
 			continue
 		}
@@ -251,12 +252,12 @@ func (r *Resolvers) Fetch(ctx context.Context, sha [32]byte) ([]byte, error) {
 }
 
 // Serve answers other nodes about modules. handled is false for other messages.
-func (r *Resolvers) Serve(m peer.Message) (reply peer.Message, handled bool, err error) {
+func (r *Resolvers) Serve(m wire.Message) (reply wire.Message, handled bool, err error) {
 	switch m := m.(type) {
-	case *peer.ModuleGet:
+	case *wire.ModuleGet:
 		b, ok, err := r.s.Modules.Module(m.SHA256)
-		return &peer.ModuleReply{Found: ok, Module: b}, true, err
-	case *peer.ModulePut:
+		return &wire.ModuleReply{Found: ok, Module: b}, true, err
+	case *wire.ModulePut:
 		if _, err := resolver.Check(m.Module, ResolverLimits(r.s.Limits)); err != nil {
 			return nil, true, &peer.Error{Code: string(CodeResolverInvalid), Detail: err.Error()}
 		}
@@ -265,7 +266,7 @@ func (r *Resolvers) Serve(m peer.Message) (reply peer.Message, handled bool, err
 			return nil, true, err
 		}
 		r.s.Settler.Preload(sha)
-		return &peer.Ack{}, true, nil
+		return &wire.Ack{}, true, nil
 	}
 	return nil, false, nil
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"dynamo/node/peer"
+	"dynamo/node/wire"
 )
 
 // hedgeAfter is how long a replica may keep a request waiting before a fallback is asked in its
@@ -15,7 +16,7 @@ const hedgeAfter = 250 * time.Millisecond
 // reply is what one node answered.
 type reply struct {
 	target
-	message peer.Message
+	message wire.Message
 	err     error
 }
 
@@ -24,7 +25,7 @@ type reply struct {
 type round struct {
 	c       *Coordinator
 	ctx     context.Context
-	message func(t target) peer.Message
+	message func(t target) wire.Message
 	replies chan reply
 	// spare are the fallbacks not asked yet.
 	spare []string
@@ -37,7 +38,7 @@ type round struct {
 // newRound starts a round over the plan's primaries: each that seems reachable is asked, for each
 // other the next reachable fallback. Where there is no fallback the primary is asked all the same:
 // what gossip says may be old. self is the copy that needs no message, if there is one.
-func (c *Coordinator) newRound(ctx context.Context, p plan, self target, message func(t target) peer.Message) *round {
+func (c *Coordinator) newRound(ctx context.Context, p plan, self target, message func(t target) wire.Message) *round {
 	r := &round{
 		c: c, ctx: ctx, message: message, replies: make(chan reply, 4*len(p.list)),
 		open: make(map[target]bool), replaced: make(map[string]bool),
@@ -61,7 +62,7 @@ func (c *Coordinator) newRound(ctx context.Context, p plan, self target, message
 }
 
 // ask sends to one node; a nil message takes the round's.
-func (r *round) ask(t target, m peer.Message) {
+func (r *round) ask(t target, m wire.Message) {
 	if m == nil {
 		m = r.message(t)
 	}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"dynamo/node/wire"
 )
 
 const benchCallers = 64
@@ -58,20 +60,20 @@ func cpuTime(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// answers is what a replica would say: an acknowledgement to Apply, an object of 1 KiB to Read.
+// answers is what a replica would say: an acknowledgement to wire.Apply, an object of 1 KiB to wire.Read.
 func answers(object []byte) handlerFunc {
-	return func(_ context.Context, _ string, m Message) (Message, error) {
-		if m.Kind() == KindApply {
-			return &Ack{}, nil
+	return func(_ context.Context, _ string, m wire.Message) (wire.Message, error) {
+		if m.Kind() == wire.KindApply {
+			return &wire.Ack{}, nil
 		}
-		return &ReadReply{Object: object}, nil
+		return &wire.ReadReply{Object: object}, nil
 	}
 }
 
-func benchMessages() (object []byte, requests []Message) {
+func benchMessages() (object []byte, requests []wire.Message) {
 	object = bytes.Repeat([]byte("x"), 1<<10)
-	target := Target{Keyspace: "carts", KeyspaceID: 7, Key: []byte("customer/4711")}
-	return object, []Message{&Apply{Target: target, Object: object}, &Read{Target: target, WantObject: true}}
+	target := wire.Target{Keyspace: "carts", KeyspaceID: 7, Key: []byte("customer/4711")}
+	return object, []wire.Message{&wire.Apply{Target: target, Object: object}, &wire.Read{Target: target, WantObject: true}}
 }
 
 // BenchmarkTransport compares this protocol with the same messages as binary bodies of fasthttp, both
@@ -84,7 +86,7 @@ func BenchmarkTransport(b *testing.B) {
 	}
 }
 
-func benchOwn(b *testing.B, object []byte, m Message) {
+func benchOwn(b *testing.B, object []byte, m wire.Message) {
 	f := &tcpFabric{}
 	listen := func(id string) *TCP {
 		n, err := Listen(f.options(spec{id: id, handler: answers(object)}))
@@ -104,7 +106,7 @@ func benchOwn(b *testing.B, object []byte, m Message) {
 	})
 }
 
-func benchFastHTTP(b *testing.B, object []byte, m Message) {
+func benchFastHTTP(b *testing.B, object []byte, m wire.Message) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
@@ -117,7 +119,7 @@ func benchFastHTTP(b *testing.B, object []byte, m Message) {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Duration(timeout)*time.Millisecond)
 			defer cancel()
 			// The body belongs to fasthttp, a message to its handler.
-			m, err := Decode(Kind(rc.Path()[1]-'a'), bytes.Clone(rc.PostBody()))
+			m, err := wire.Decode(wire.Kind(rc.Path()[1]-'a'), bytes.Clone(rc.PostBody()))
 			if err != nil {
 				rc.Error(err.Error(), fasthttp.StatusBadRequest)
 				return
@@ -158,7 +160,7 @@ func benchFastHTTP(b *testing.B, object []byte, m Message) {
 		if response.StatusCode() != fasthttp.StatusOK {
 			return fmt.Errorf("status %d", response.StatusCode())
 		}
-		_, err := Decode(m.Kind().Reply(), bytes.Clone(response.Body()))
+		_, err := wire.Decode(m.Kind().Reply(), bytes.Clone(response.Body()))
 		return err
 	})
 }

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"dynamo/node/wire"
 )
 
 var (
@@ -20,8 +22,8 @@ var (
 	errOverload = errors.New("too many calls to this node are waiting")
 )
 
-// wire is one connection after the handshake: what both of its ends need.
-type wire struct {
+// line is one connection after the handshake: what both of its ends need.
+type line struct {
 	t    *TCP
 	nc   *meter
 	r    *bufio.Reader
@@ -33,12 +35,12 @@ type wire struct {
 	cause error
 }
 
-func newWire(t *TCP, h *handshake) *wire {
-	return &wire{t: t, nc: h.conn, r: h.r, node: h.other.Node, out: make(chan *[]byte, 256), done: make(chan struct{})}
+func newLine(t *TCP, h *handshake) *line {
+	return &line{t: t, nc: h.conn, r: h.r, node: h.other.Node, out: make(chan *[]byte, 256), done: make(chan struct{})}
 }
 
 // close breaks the connection. The first cause stands.
-func (w *wire) close(cause error) {
+func (w *line) close(cause error) {
 	w.once.Do(func() {
 		w.cause = cause
 		close(w.done)
@@ -47,7 +49,7 @@ func (w *wire) close(cause error) {
 }
 
 // send queues a frame, which it owns from now on. It waits while the queue is full.
-func (w *wire) send(ctx context.Context, b *[]byte) error {
+func (w *line) send(ctx context.Context, b *[]byte) error {
 	select {
 	case w.out <- b:
 		return nil
@@ -67,7 +69,7 @@ func (w *wire) send(ctx context.Context, b *[]byte) error {
 
 // write sends queued frames until the connection breaks. Whatever has gathered in the queue goes out
 // in one system call. tick runs every so often.
-func (w *wire) write(every time.Duration, tick func()) {
+func (w *line) write(every time.Duration, tick func()) {
 	w.nc.stalled = time.AfterFunc(w.t.o.StallTimeout, func() { w.close(errStalled) })
 	w.nc.stalled.Stop()
 	defer w.nc.stalled.Stop()
@@ -90,7 +92,7 @@ func (w *wire) write(every time.Duration, tick func()) {
 	}
 }
 
-func (w *wire) drain(bw *bufio.Writer, b *[]byte) error {
+func (w *line) drain(bw *bufio.Writer, b *[]byte) error {
 	for {
 		_, err := bw.Write(*b)
 		w.t.counters.bytesOut.Add(uint64(len(*b)))
@@ -162,7 +164,7 @@ func (m *meter) Write(p []byte) (int, error) {
 
 // clientConn is the end that sends requests.
 type clientConn struct {
-	*wire
+	*line
 	// sent counts requests and pings written to the queue, received the frames that came back: the
 	// other side owes an answer while they differ.
 	sent, received atomic.Uint64
@@ -180,8 +182,8 @@ type clientConn struct {
 // that the connection broke.
 type waiter struct{ outcome chan frame }
 
-func newClientConn(w *wire) *clientConn {
-	c := &clientConn{wire: w}
+func newClientConn(w *line) *clientConn {
+	c := &clientConn{line: w}
 	c.mu.pending = map[uint64]*waiter{}
 	return c
 }
@@ -198,7 +200,7 @@ func (c *clientConn) alive() bool {
 // pingID is the request id of pings; calls start at 1.
 const pingID = 0
 
-func (c *clientConn) call(ctx context.Context, m Message) (Message, error) {
+func (c *clientConn) call(ctx context.Context, m wire.Message) (wire.Message, error) {
 	timeout, ok := remaining(ctx)
 	if !ok {
 		return nil, context.DeadlineExceeded
@@ -228,7 +230,7 @@ func (c *clientConn) call(ctx context.Context, m Message) (Message, error) {
 		if f.kind == 0 {
 			return nil, &UnreachableError{Node: c.node, MaybeSent: true, Cause: c.cause}
 		}
-		reply, err := Decode(f.kind, f.payload)
+		reply, err := wire.Decode(f.kind, f.payload)
 		if err != nil {
 			return nil, &Error{Code: CodeInternal, Detail: fmt.Sprintf("answer of node %s: %v", c.node, err), MaybeStored: true}
 		}
@@ -303,7 +305,7 @@ func (c *clientConn) watch() func() {
 		switch silent++; silent {
 		case 3:
 			b := c.t.buffers.get()
-			*b = appendFrame(*b, pingID, c.t.o.SilenceTimeout, &Ping{})
+			*b = appendFrame(*b, pingID, c.t.o.SilenceTimeout, &wire.Ping{})
 			select {
 			case c.out <- b:
 				c.sent.Add(1)
@@ -318,7 +320,7 @@ func (c *clientConn) watch() func() {
 
 // serverConn is the end that answers.
 type serverConn struct {
-	*wire
+	*line
 	inflight, inflightBytes atomic.Int64
 }
 
@@ -335,7 +337,7 @@ func (s *serverConn) read() {
 		}
 		size := int64(len(f.payload))
 		s.t.counters.bytesIn.Add(uint64(lengthBytes+requestHeadBytes) + uint64(size))
-		if s.inflight.Add(1) > int64(s.t.o.MaxInflight) && f.kind != KindPing || !s.fits(size) {
+		if s.inflight.Add(1) > int64(s.t.o.MaxInflight) && f.kind != wire.KindPing || !s.fits(size) {
 			s.t.counters.overloaded.Add(1)
 			s.reply(f.id, overloaded())
 			s.finish(size)
@@ -361,11 +363,11 @@ func (s *serverConn) finish(size int64) {
 	s.inflight.Add(-1)
 }
 
-func (s *serverConn) reply(id uint64, m Message) {
+func (s *serverConn) reply(id uint64, m wire.Message) {
 	b := s.t.buffers.get()
 	*b = appendFrame(*b, id, -1, m)
 	if n := len(*b) - lengthBytes; n > s.t.o.MaxFrameBytes {
-		*b = appendFrame((*b)[:0], id, -1, &Failure{
+		*b = appendFrame((*b)[:0], id, -1, &wire.Failure{
 			Code: CodeTooLarge, Detail: fmt.Sprintf("an answer of %d bytes exceeds %d", n, s.t.o.MaxFrameBytes), MaybeStored: true,
 		})
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"dynamo/node/wire"
 )
 
 // ErrUnreachable is matched (errors.Is) by every error that says that there was no connection to the
@@ -12,9 +14,6 @@ var ErrUnreachable = errors.New("peer unreachable")
 
 // ErrClosed is the cause of calls that failed because this transport was closed.
 var ErrClosed = errors.New("peer transport closed")
-
-// ErrMalformed is wrapped by every error of [Decode].
-var ErrMalformed = errors.New("peer: malformed message")
 
 // Codes of the failures which the transport itself answers with. All other codes are the handlers'.
 const (
@@ -92,20 +91,20 @@ func (r *Refused) Error() string {
 func (r *Refused) Is(target error) bool { return target == ErrUnreachable }
 
 // failureOf is what crosses the wire for a handler's error.
-func failureOf(err error) *Failure {
+func failureOf(err error) *wire.Failure {
 	var e *Error
 	switch {
 	case errors.As(err, &e):
-		return &Failure{Code: e.Code, Detail: e.Detail, Retryable: e.Retryable, MaybeStored: e.MaybeStored}
+		return &wire.Failure{Code: e.Code, Detail: e.Detail, Retryable: e.Retryable, MaybeStored: e.MaybeStored}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return &Failure{Code: CodeTimeout, Detail: err.Error(), Retryable: true, MaybeStored: true}
+		return &wire.Failure{Code: CodeTimeout, Detail: err.Error(), Retryable: true, MaybeStored: true}
 	}
-	return &Failure{Code: CodeInternal, Detail: err.Error(), MaybeStored: true}
+	return &wire.Failure{Code: CodeInternal, Detail: err.Error(), MaybeStored: true}
 }
 
 // answer turns the reply of a node into the result of the call.
-func answer(node string, request, reply Message) (Message, error) {
-	if f, ok := reply.(*Failure); ok {
+func answer(node string, request, reply wire.Message) (wire.Message, error) {
+	if f, ok := reply.(*wire.Failure); ok {
 		return nil, &Error{Code: f.Code, Detail: f.Detail, Retryable: f.Retryable, MaybeStored: f.MaybeStored}
 	}
 	if want := request.Kind().Reply(); reply.Kind() != want {

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"dynamo/node/wire"
 )
 
 // protocolVersion is the version byte of every frame.
@@ -34,14 +36,14 @@ var (
 
 // frame is a frame as it came in. The payload belongs to whoever decodes it.
 type frame struct {
-	kind    Kind
+	kind    wire.Kind
 	id      uint64
 	timeout time.Duration
 	payload []byte
 }
 
 // appendFrame appends a request, or a reply if timeout is negative.
-func appendFrame(dst []byte, id uint64, timeout time.Duration, m Message) []byte {
+func appendFrame(dst []byte, id uint64, timeout time.Duration, m wire.Message) []byte {
 	start := len(dst)
 	dst = append(dst, 0, 0, 0, 0, protocolVersion, byte(m.Kind()))
 	dst = binary.BigEndian.AppendUint64(dst, id)
@@ -81,7 +83,7 @@ func readFrame(r *bufio.Reader, request bool, maxBytes int) (frame, error) {
 	case length > int64(maxBytes):
 		return frame{}, fmt.Errorf("%w: %d bytes", errFrameTooLong, length)
 	}
-	f := frame{kind: Kind(h[5]), id: binary.BigEndian.Uint64(h[6:])}
+	f := frame{kind: wire.Kind(h[5]), id: binary.BigEndian.Uint64(h[6:])}
 	if request {
 		f.timeout = time.Duration(binary.BigEndian.Uint32(h[14:])) * time.Millisecond
 	}
@@ -132,4 +134,18 @@ func (p *buffers) put(b *[]byte) {
 		*b = (*b)[:0]
 		p.pool.Put(b)
 	}
+}
+
+// bulk says that m or its answer may be long, and is not waited for in a hurry or would hold up what
+// is: it travels on a connection of its own.
+func bulk(m wire.Message) bool {
+	switch m := m.(type) {
+	case *wire.List, *wire.MetaSync, *wire.ModuleGet, *wire.ModulePut:
+		return true
+	case *wire.Apply:
+		return len(m.Object) > bulkRequestsBytes
+	case *wire.Write:
+		return len(m.Value.Bytes) > bulkRequestsBytes
+	}
+	return false
 }

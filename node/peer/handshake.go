@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"dynamo/node/causal"
+	"dynamo/node/wire"
 )
 
 // The handshake, before any frame. Both sides prove that they know the secret, over both nonces and
@@ -59,9 +60,9 @@ type Hello struct {
 //	hello := bytes cluster  varint partitions  bytes node  16 bytes disk  uvarint incarnation
 //	         uvarint boot  16 bytes nonce
 func appendHello(dst []byte, h Hello) []byte {
-	dst = appendBytes(dst, h.Cluster)
-	dst = appendInt(dst, h.Partitions)
-	dst = appendBytes(dst, h.Node)
+	dst = wire.AppendBytes(dst, h.Cluster)
+	dst = wire.AppendInt(dst, h.Partitions)
+	dst = wire.AppendBytes(dst, h.Node)
 	dst = append(dst, h.Disk[:]...)
 	dst = binary.AppendUvarint(dst, uint64(h.Incarnation))
 	dst = binary.AppendUvarint(dst, h.Boot)
@@ -69,16 +70,16 @@ func appendHello(dst []byte, h Hello) []byte {
 }
 
 func decodeHello(b []byte) (Hello, error) {
-	d := decoder{b: b}
-	h := Hello{Cluster: d.name(), Partitions: d.int(), Node: d.name()}
-	copy(h.Disk[:], d.take(16))
-	h.Incarnation = d.uint32()
-	h.Boot = d.uvarint()
-	copy(h.Nonce[:], d.take(16))
-	return h, d.end()
+	d := wire.NewDecoder(b)
+	h := Hello{Cluster: name(d), Partitions: d.Int(), Node: name(d)}
+	copy(h.Disk[:], d.Take(16))
+	h.Incarnation = d.Uint32()
+	h.Boot = d.Uvarint()
+	copy(h.Nonce[:], d.Take(16))
+	return h, d.End()
 }
 
-func (d *decoder) name() string { return string(d.bytes(255)) }
+func name(d *wire.Decoder) string { return string(d.Bytes(255)) }
 
 // refusal is why a handshake ends, in the words of either side.
 type refusal struct {
@@ -156,7 +157,7 @@ func (h *handshake) dial(wanted string, rand io.Reader) error {
 	if _, err := io.ReadFull(rand, h.nonceD[:]); err != nil {
 		return fmt.Errorf("random source: %w", err)
 	}
-	h.opening = slices.Concat(h.nonceD[:], appendBytes(nil, wanted), appendBytes(nil, appendHello(nil, h.self)))
+	h.opening = slices.Concat(h.nonceD[:], wire.AppendBytes(nil, wanted), wire.AppendBytes(nil, appendHello(nil, h.self)))
 	if err := h.write(recordHello, h.opening); err != nil {
 		return err
 	}
@@ -164,12 +165,12 @@ func (h *handshake) dial(wanted string, rand io.Reader) error {
 	if err != nil {
 		return err
 	}
-	d := decoder{b: body}
-	copy(h.nonceA[:], d.take(nonceBytes))
-	hello := d.bytes(maxRecordBytes)
-	h.welcome = body[:len(body)-len(d.b)]
-	proof := d.take(macBytes)
-	if err := d.end(); err != nil {
+	d := wire.NewDecoder(body)
+	copy(h.nonceA[:], d.Take(nonceBytes))
+	hello := d.Bytes(maxRecordBytes)
+	h.welcome = body[:len(body)-d.Len()]
+	proof := d.Take(macBytes)
+	if err := d.End(); err != nil {
 		return err
 	}
 	if h.other, err = decodeHello(hello); err != nil {
@@ -192,7 +193,7 @@ func (h *handshake) dial(wanted string, rand io.Reader) error {
 	}
 	body, err = h.read(recordAccepted, "acceptor")
 	if err == nil && len(body) > 0 {
-		err = fmt.Errorf("%w: accepted", ErrMalformed)
+		err = fmt.Errorf("%w: accepted", wire.ErrMalformed)
 	}
 	return err
 }
@@ -207,10 +208,10 @@ func (h *handshake) accept(rand io.Reader) error {
 		return err
 	}
 	h.opening = body
-	d := decoder{b: body}
-	copy(h.nonceD[:], d.take(nonceBytes))
-	wanted, hello := d.name(), d.bytes(maxRecordBytes)
-	if err := d.end(); err != nil {
+	d := wire.NewDecoder(body)
+	copy(h.nonceD[:], d.Take(nonceBytes))
+	wanted, hello := name(d), d.Bytes(maxRecordBytes)
+	if err := d.End(); err != nil {
 		return err
 	}
 	if h.other, err = decodeHello(hello); err != nil {
@@ -230,7 +231,7 @@ func (h *handshake) accept(rand io.Reader) error {
 	if r != nil {
 		return h.refuse("acceptor", r)
 	}
-	h.welcome = append(h.nonceA[:len(h.nonceA):len(h.nonceA)], appendBytes(nil, appendHello(nil, h.self))...)
+	h.welcome = append(h.nonceA[:len(h.nonceA):len(h.nonceA)], wire.AppendBytes(nil, appendHello(nil, h.self))...)
 	if err := h.write(recordWelcome, slices.Concat(h.welcome, h.proof("acceptor"))); err != nil {
 		return err
 	}
@@ -271,8 +272,8 @@ func (h *handshake) refuse(role string, r *refusal) error {
 		nonce = &h.nonceD
 	}
 	reason := r.there[:min(len(r.there), maxReasonBytes)]
-	body := appendFlags(nonce[:nonceBytes:nonceBytes], r.stale)
-	body = append(appendBytes(body, reason), h.refusalMAC(role, body[nonceBytes], reason)...)
+	body := wire.AppendFlags(nonce[:nonceBytes:nonceBytes], r.stale)
+	body = append(wire.AppendBytes(body, reason), h.refusalMAC(role, body[nonceBytes], reason)...)
 	refused := &Refused{Node: h.other.Node, Reason: r.here}
 	if err := h.write(recordRefusal, body); err != nil {
 		refused.Reason += fmt.Sprintf(" (and it could not be told: %v)", err)
@@ -283,12 +284,12 @@ func (h *handshake) refuse(role string, r *refusal) error {
 // refusedBy reads a refusal of the side with the given role. What it says of this node's identity
 // counts only under a valid mac.
 func (h *handshake) refusedBy(role string, body []byte) error {
-	d := decoder{b: body}
-	nonce := d.take(nonceBytes)
-	flags := d.flags(1)
-	reason := string(d.bytes(maxReasonBytes))
-	mac := d.take(macBytes)
-	if err := d.end(); err != nil {
+	d := wire.NewDecoder(body)
+	nonce := d.Take(nonceBytes)
+	flags := d.Flags(1)
+	reason := string(d.Bytes(maxReasonBytes))
+	mac := d.Take(macBytes)
+	if err := d.End(); err != nil {
 		return err
 	}
 	if role == "acceptor" {
@@ -314,7 +315,7 @@ func (h *handshake) read(kind byte, role string) ([]byte, error) {
 	}
 	n := binary.BigEndian.Uint32(head[:])
 	if n < 2 || n > maxRecordBytes || head[5] < recordHello || head[5] > recordRefusal {
-		return nil, fmt.Errorf("%w: not the peer protocol of a dynamo node", ErrMalformed)
+		return nil, fmt.Errorf("%w: not the peer protocol of a dynamo node", wire.ErrMalformed)
 	}
 	if v := head[4]; v != protocolVersion {
 		say := func(it, this byte) string {
@@ -332,7 +333,7 @@ func (h *handshake) read(kind byte, role string) ([]byte, error) {
 	case recordRefusal:
 		return nil, h.refusedBy(role, body)
 	}
-	return nil, fmt.Errorf("%w: unexpected record %#x", ErrMalformed, head[5])
+	return nil, fmt.Errorf("%w: unexpected record %#x", wire.ErrMalformed, head[5])
 }
 
 func otherRole(role string) string {

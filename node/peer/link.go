@@ -168,7 +168,7 @@ func (l *link) handshake() (*clientConn, error) {
 		t.disown(nc)
 		return nil, err
 	}
-	c := newClientConn(newWire(t, h))
+	c := newClientConn(newLine(t, h))
 	if !t.group.start(func() { c.write(t.o.SilenceTimeout/6, c.watch()) }) {
 		t.disown(nc)
 		return nil, ErrClosed

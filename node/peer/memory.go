@@ -10,6 +10,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"dynamo/node/wire"
 )
 
 // Faults are how a link of a memory network treats messages.
@@ -278,7 +280,7 @@ func (e *Endpoint) Close() error {
 type exchange struct {
 	from    *Endpoint
 	node    string
-	kind    Kind
+	kind    wire.Kind
 	payload []byte
 	timeout time.Duration
 	// outcomes has room for all that can happen to a request and its duplicate.
@@ -287,7 +289,7 @@ type exchange struct {
 
 type outcome struct {
 	how     int
-	kind    Kind
+	kind    wire.Kind
 	payload []byte
 	refused *Refused
 }
@@ -312,7 +314,7 @@ func (x *exchange) settle(o outcome) {
 
 // Call implements Transport. What a cut swallows fails with ErrUnreachable after UnreachableAfter
 // (nothing was sent) or SilenceTimeout (it was), what is lost hangs until ctx ends.
-func (e *Endpoint) Call(ctx context.Context, node string, m Message) (Message, error) {
+func (e *Endpoint) Call(ctx context.Context, node string, m wire.Message) (wire.Message, error) {
 	e.counters.calls.Add(1)
 	reply, err := e.call(ctx, node, m)
 	if err != nil {
@@ -321,7 +323,7 @@ func (e *Endpoint) Call(ctx context.Context, node string, m Message) (Message, e
 	return reply, err
 }
 
-func (e *Endpoint) call(ctx context.Context, node string, m Message) (Message, error) {
+func (e *Endpoint) call(ctx context.Context, node string, m wire.Message) (wire.Message, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -394,7 +396,7 @@ func (x *exchange) arrive() {
 	admitted := to.enter(x)
 	if !to.group.start(func() {
 		defer to.leave(x)
-		reply := Message(overloaded())
+		reply := wire.Message(overloaded())
 		if admitted {
 			reply = to.dispatcher.decodeAndRun(from.id, x.timeout, x.kind, x.payload)
 		} else {
@@ -427,7 +429,7 @@ func (e *Endpoint) leave(x *exchange) {
 }
 
 // answer carries the reply back.
-func (x *exchange) answer(to *Endpoint, reply Message) {
+func (x *exchange) answer(to *Endpoint, reply wire.Message) {
 	n := to.n
 	payload := reply.AppendTo(nil)
 	size := uint64(lengthBytes + replyHeadBytes + len(payload))
@@ -448,14 +450,14 @@ func (x *exchange) answer(to *Endpoint, reply Message) {
 
 // wait turns outcomes into the result of the call. Bad news takes its time, and a good answer to a
 // duplicate may still come before.
-func (x *exchange) wait(ctx context.Context, m Message) (Message, error) {
+func (x *exchange) wait(ctx context.Context, m wire.Message) (wire.Message, error) {
 	var bad error
 	var late <-chan time.Time
 	for {
 		select {
 		case o := <-x.outcomes:
 			if o.how == answered {
-				reply, err := Decode(o.kind, o.payload)
+				reply, err := wire.Decode(o.kind, o.payload)
 				if err != nil {
 					return nil, &Error{Code: CodeInternal, Detail: err.Error(), MaybeStored: true}
 				}

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"dynamo/node/wire"
 )
 
 func seeded(seed uint64) *rand.ChaCha8 {
@@ -36,9 +38,9 @@ func trace(t *testing.T, seed uint64) []string {
 		var nodes []*Endpoint
 		for i := range 3 {
 			id := fmt.Sprint("n", i+1)
-			nodes = append(nodes, n.Attach(spec{id: id}.hello, handlerFunc(func(ctx context.Context, from string, m Message) (Message, error) {
+			nodes = append(nodes, n.Attach(spec{id: id}.hello, handlerFunc(func(ctx context.Context, from string, m wire.Message) (wire.Message, error) {
 				at := time.Since(start)
-				line := fmt.Sprintf("%v %s %s %s", at, from, id, m.(*Read).Key)
+				line := fmt.Sprintf("%v %s %s %s", at, from, id, m.(*wire.Read).Key)
 				mu.Lock()
 				defer mu.Unlock()
 				if other, tie := instants[at]; tie {
@@ -97,8 +99,8 @@ func TestMemoryFaults(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := NewNetwork(NetworkOptions{Rand: seeded(3)})
 		handled := make(chan string, 100)
-		handler := handlerFunc(func(ctx context.Context, from string, m Message) (Message, error) {
-			handled <- string(m.(*Read).Key)
+		handler := handlerFunc(func(ctx context.Context, from string, m wire.Message) (wire.Message, error) {
+			handled <- string(m.(*wire.Read).Key)
 			return echo(ctx, from, m)
 		})
 		n1 := n.Attach(spec{id: "n1"}.hello, handler, nil)

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"dynamo/node/wire"
 )
 
 // Handler answers requests. It is called from many goroutines at a time.
@@ -18,7 +20,7 @@ import (
 // the log. The message belongs to the handler, but for a call of a node to itself it is the very one
 // that the caller gave, so it must not be changed.
 type Handler interface {
-	Handle(ctx context.Context, from string, m Message) (Message, error)
+	Handle(ctx context.Context, from string, m wire.Message) (wire.Message, error)
 }
 
 // Transport calls other nodes. It is safe for concurrent use.
@@ -28,7 +30,7 @@ type Transport interface {
 	//
 	// The error is ctx's own, an *Error which the node answered with, or one that matches
 	// ErrUnreachable: *UnreachableError or *Refused.
-	Call(ctx context.Context, node string, m Message) (Message, error)
+	Call(ctx context.Context, node string, m wire.Message) (wire.Message, error)
 }
 
 // Stats are counters since the start, but for the gauges that are marked so.
@@ -111,10 +113,10 @@ type dispatcher struct {
 }
 
 // run answers one request; a timeout of 0 is none. It never fails and never returns nil.
-func (d *dispatcher) run(from string, timeout time.Duration, m Message) (reply Message) {
+func (d *dispatcher) run(from string, timeout time.Duration, m wire.Message) (reply wire.Message) {
 	d.counters.requests.Add(1)
-	if m.Kind() == KindPing {
-		return &Ack{}
+	if m.Kind() == wire.KindPing {
+		return &wire.Ack{}
 	}
 	if timeout <= 0 || timeout > d.longest {
 		timeout = d.longest
@@ -125,7 +127,7 @@ func (d *dispatcher) run(from string, timeout time.Duration, m Message) (reply M
 		if p := recover(); p != nil {
 			d.logger.Error("peer request panicked", "kind", m.Kind().String(), "from", from,
 				"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			reply = &Failure{Code: CodeInternal, Detail: "the handler panicked", MaybeStored: true}
+			reply = &wire.Failure{Code: CodeInternal, Detail: "the handler panicked", MaybeStored: true}
 		}
 	}()
 	reply, err := d.handler.Handle(ctx, from, m)
@@ -143,19 +145,19 @@ func (d *dispatcher) run(from string, timeout time.Duration, m Message) (reply M
 }
 
 // decodeAndRun answers one request that came as bytes.
-func (d *dispatcher) decodeAndRun(from string, timeout time.Duration, kind Kind, payload []byte) Message {
+func (d *dispatcher) decodeAndRun(from string, timeout time.Duration, kind wire.Kind, payload []byte) wire.Message {
 	if kind.Reply() == 0 {
-		return &Failure{Code: CodeBadRequest, Detail: fmt.Sprintf("%s is no request that this node knows", kind)}
+		return &wire.Failure{Code: CodeBadRequest, Detail: fmt.Sprintf("%s is no request that this node knows", kind)}
 	}
-	m, err := Decode(kind, payload)
+	m, err := wire.Decode(kind, payload)
 	if err != nil {
-		return &Failure{Code: CodeBadRequest, Detail: err.Error()}
+		return &wire.Failure{Code: CodeBadRequest, Detail: err.Error()}
 	}
 	return d.run(from, timeout, m)
 }
 
 // loopback is a call of the node to itself.
-func (d *dispatcher) loopback(ctx context.Context, self string, m Message) (Message, error) {
+func (d *dispatcher) loopback(ctx context.Context, self string, m wire.Message) (wire.Message, error) {
 	timeout, ok := remaining(ctx)
 	if !ok {
 		return nil, context.DeadlineExceeded
@@ -165,7 +167,7 @@ func (d *dispatcher) loopback(ctx context.Context, self string, m Message) (Mess
 		d.counters.overloaded.Add(1)
 		return answer(self, m, overloaded())
 	}
-	out := make(chan Message, 1)
+	out := make(chan wire.Message, 1)
 	if !d.group.start(func() { out <- d.run(self, timeout, m) }) {
 		return nil, &UnreachableError{Node: self, Cause: ErrClosed}
 	}
@@ -181,8 +183,8 @@ func (d *dispatcher) loopback(ctx context.Context, self string, m Message) (Mess
 	return nil, &UnreachableError{Node: self, MaybeSent: true, Cause: ErrClosed}
 }
 
-func overloaded() *Failure {
-	return &Failure{Code: CodeOverloaded, Detail: "too many requests between the two nodes", Retryable: true}
+func overloaded() *wire.Failure {
+	return &wire.Failure{Code: CodeOverloaded, Detail: "too many requests between the two nodes", Retryable: true}
 }
 
 // remaining returns what is left until the deadline of ctx, 0 if it has none; false if it is over.

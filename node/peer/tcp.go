@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"dynamo/node/wire"
 )
 
 // Options are what a TCP transport is made of. Zero limits take the default in brackets.
@@ -193,7 +195,7 @@ func (t *TCP) Close() error {
 
 // Call implements Transport. A node that cannot be dialled fails calls at once for a pause of
 // MinBackoff to MaxBackoff after each attempt; one that is being dialled lets them wait together.
-func (t *TCP) Call(ctx context.Context, node string, m Message) (Message, error) {
+func (t *TCP) Call(ctx context.Context, node string, m wire.Message) (wire.Message, error) {
 	t.counters.calls.Add(1)
 	reply, err := t.call(ctx, node, m)
 	if err != nil {
@@ -202,7 +204,7 @@ func (t *TCP) Call(ctx context.Context, node string, m Message) (Message, error)
 	return reply, err
 }
 
-func (t *TCP) call(ctx context.Context, node string, m Message) (Message, error) {
+func (t *TCP) call(ctx context.Context, node string, m wire.Message) (wire.Message, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -315,7 +317,7 @@ func (t *TCP) serve(nc net.Conn) {
 	}
 	t.counters.connsIn.Add(1)
 	defer t.counters.connsIn.Add(-1)
-	s := &serverConn{wire: newWire(t, h)}
+	s := &serverConn{line: newLine(t, h)}
 	if !t.group.start(func() { s.write(time.Hour, func() {}) }) {
 		return
 	}

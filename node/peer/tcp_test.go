@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"io"
 	"net"
@@ -14,6 +15,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"dynamo/node/causal"
+	"dynamo/node/wire"
 )
 
 // relay is a network path between two nodes that a test can freeze: bytes are taken and go nowhere.
@@ -92,8 +96,8 @@ func TestHalfOpenConnectionIsFound(t *testing.T) {
 	o.SilenceTimeout = 120 * time.Millisecond
 	n1 := f.listen(t, o)
 	slow := make(chan struct{})
-	n2 := f.listen(t, f.options(spec{id: "n2", handler: func(ctx context.Context, from string, m Message) (Message, error) {
-		if string(m.(*Read).Key) == "slow" {
+	n2 := f.listen(t, f.options(spec{id: "n2", handler: func(ctx context.Context, from string, m wire.Message) (wire.Message, error) {
+		if string(m.(*wire.Read).Key) == "slow" {
 			<-slow
 		}
 		return echo(ctx, from, m)
@@ -154,7 +158,7 @@ func TestStalledReaderIsCutOff(t *testing.T) {
 		accepted <- nc
 	}()
 	f.route("n2", l.Addr().String())
-	_, err = n1.Call(within(t, 20*time.Second), "n2", &ModulePut{Module: make([]byte, 32<<20)})
+	_, err = n1.Call(within(t, 20*time.Second), "n2", &wire.ModulePut{Module: make([]byte, 32<<20)})
 	if !errors.Is(err, errStalled) {
 		t.Errorf("to a node that reads nothing: %v", err)
 	}
@@ -182,7 +186,7 @@ func TestCallersShareADialAndBackOff(t *testing.T) {
 		t.Errorf("64 callers made %d dials, %d connections, %+v", s.Dials, r.conns.Load(), s)
 	}
 	// Bulk goes another way.
-	if _, err := n1.Call(t.Context(), "n2", &MetaSync{}); err != nil {
+	if _, err := n1.Call(t.Context(), "n2", &wire.MetaSync{}); err != nil {
 		t.Error(err)
 	}
 	if s := n1.Stats(); s.Dials != 2 || n2.Stats().ConnectionsIn != 2 {
@@ -329,7 +333,7 @@ func TestProofsCannotBeReflected(t *testing.T) {
 	hello := appendHello(nil, spec{id: "n2"}.hello())
 	nc := dialRaw(t, n1)
 	h := n1.newHandshake(nc)
-	opening := append(make([]byte, nonceBytes), appendBytes(appendBytes(nil, "n1"), hello)...)
+	opening := append(make([]byte, nonceBytes), wire.AppendBytes(wire.AppendBytes(nil, "n1"), hello)...)
 	if err := h.write(recordHello, opening); err != nil {
 		t.Fatal(err)
 	}
@@ -414,7 +418,7 @@ func shake(t *testing.T, as, to *TCP) *handshake {
 func TestLyingLengthAllocatesLittle(t *testing.T) {
 	var head [18]byte
 	binary.BigEndian.PutUint32(head[:], 80<<20)
-	head[4], head[5] = protocolVersion, byte(KindModulePut)
+	head[4], head[5] = protocolVersion, byte(wire.KindModulePut)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	r := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(head[:]), strings.NewReader("few bytes")), 4096)
@@ -448,7 +452,7 @@ func TestMalformedAndUnknownRequestsAreAnswered(t *testing.T) {
 	n1 := f.listen(t, f.options(spec{id: "n1", handler: echo}))
 	n2 := f.listen(t, f.options(spec{id: "n2", handler: echo}))
 	h := shake(t, n2, n1)
-	for i, request := range []frame{{kind: KindRead, payload: []byte("\xff")}, {kind: 200}, {kind: KindPing}} {
+	for i, request := range []frame{{kind: wire.KindRead, payload: []byte("\xff")}, {kind: 200}, {kind: wire.KindPing}} {
 		b := []byte{0, 0, 0, byte(requestHeadBytes + len(request.payload)), protocolVersion, byte(request.kind)}
 		b = binary.BigEndian.AppendUint64(b, uint64(i))
 		b = append(append(b, 0, 0, 0, 0), request.payload...)
@@ -459,8 +463,8 @@ func TestMalformedAndUnknownRequestsAreAnswered(t *testing.T) {
 		if err != nil || reply.id != uint64(i) {
 			t.Fatalf("kind %d: %+v, %v", request.kind, reply, err)
 		}
-		m, err := Decode(reply.kind, reply.payload)
-		if fail, ok := m.(*Failure); err != nil || (request.kind != KindPing) != (ok && fail.Code == CodeBadRequest) {
+		m, err := wire.Decode(reply.kind, reply.payload)
+		if fail, ok := m.(*wire.Failure); err != nil || (request.kind != wire.KindPing) != (ok && fail.Code == CodeBadRequest) {
 			t.Errorf("kind %d is answered with %+v, %v", request.kind, m, err)
 		}
 	}
@@ -473,17 +477,17 @@ func TestTooLargeMessages(t *testing.T) {
 	n1 := f.listen(t, small)
 	large := small
 	large.Hello = spec{id: "n2"}.hello
-	large.Handler = handlerFunc(func(context.Context, string, Message) (Message, error) {
-		return &ReadReply{Object: make([]byte, 65<<10)}, nil
+	large.Handler = handlerFunc(func(context.Context, string, wire.Message) (wire.Message, error) {
+		return &wire.ReadReply{Object: make([]byte, 65<<10)}, nil
 	})
 	f.listen(t, large)
-	for what, m := range map[string]Message{"request": &Apply{Object: make([]byte, 65<<10)}, "reply": read("k")} {
+	for what, m := range map[string]wire.Message{"request": &wire.Apply{Object: make([]byte, 65<<10)}, "reply": read("k")} {
 		_, err := n1.Call(within(t, 10*time.Second), "n2", m)
 		if pe, ok := errors.AsType[*Error](err); !ok || pe.Code != CodeTooLarge {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	if _, err := n1.Call(within(t, 10*time.Second), "n2", &Ping{}); err != nil {
+	if _, err := n1.Call(within(t, 10*time.Second), "n2", &wire.Ping{}); err != nil {
 		t.Error(err)
 	}
 }
@@ -491,21 +495,21 @@ func TestTooLargeMessages(t *testing.T) {
 func TestInflightBytesAreBounded(t *testing.T) {
 	f := &tcpFabric{}
 	entered, release := make(chan struct{}, 1), make(chan struct{})
-	o := f.options(spec{id: "n1", handler: func(context.Context, string, Message) (Message, error) {
+	o := f.options(spec{id: "n1", handler: func(context.Context, string, wire.Message) (wire.Message, error) {
 		entered <- struct{}{}
 		<-release
-		return &Ack{}, nil
+		return &wire.Ack{}, nil
 	}})
 	o.MaxInflightBytes = 1 << 10
 	f.listen(t, o)
 	n2 := f.listen(t, f.options(spec{id: "n2", handler: echo}))
 	done := make(chan error, 1)
 	go func() {
-		_, err := n2.Call(t.Context(), "n1", &Apply{Object: make([]byte, 4<<10)})
+		_, err := n2.Call(t.Context(), "n1", &wire.Apply{Object: make([]byte, 4<<10)})
 		done <- err
 	}()
 	await(t, entered, done)
-	_, err := n2.Call(within(t, 10*time.Second), "n1", &Apply{Object: make([]byte, 10)})
+	_, err := n2.Call(within(t, 10*time.Second), "n1", &wire.Apply{Object: make([]byte, 10)})
 	if pe, ok := errors.AsType[*Error](err); !ok || pe.Code != CodeOverloaded {
 		t.Errorf("beyond the bound: %v", err)
 	}
@@ -618,12 +622,12 @@ func (c fakeConn) Write(p []byte) (int, error) { return len(p), nil }
 // Whatever arrives before the proof, the handshake ends with an error and without Admit.
 func FuzzHandshake(f *testing.F) {
 	hello := appendHello(nil, spec{id: "n2"}.hello())
-	opening := append(make([]byte, nonceBytes), appendBytes(appendBytes(nil, "n1"), hello)...)
+	opening := append(make([]byte, nonceBytes), wire.AppendBytes(wire.AppendBytes(nil, "n1"), hello)...)
 	record := binary.BigEndian.AppendUint32(nil, uint32(2+len(opening)))
 	record = append(append(record, protocolVersion, recordHello), opening...)
 	f.Add(record, true)
 	f.Add(append(record[:len(record):len(record)], 0, 0, 0, 34, protocolVersion, recordProof), true)
-	welcome := append(make([]byte, nonceBytes), appendBytes(nil, hello)...)
+	welcome := append(make([]byte, nonceBytes), wire.AppendBytes(nil, hello)...)
 	welcome = append(welcome, make([]byte, macBytes)...)
 	record = binary.BigEndian.AppendUint32(nil, uint32(2+len(welcome)))
 	f.Add(append(append(record, protocolVersion, recordWelcome), welcome...), false)
@@ -647,8 +651,8 @@ func FuzzHandshake(f *testing.F) {
 }
 
 func FuzzReadFrame(f *testing.F) {
-	f.Add(appendFrame(nil, 1, time.Second, &ModulePut{Module: []byte("x")}), true)
-	f.Add(appendFrame(nil, 1, -1, &Ack{}), false)
+	f.Add(appendFrame(nil, 1, time.Second, &wire.ModulePut{Module: []byte("x")}), true)
+	f.Add(appendFrame(nil, 1, -1, &wire.Ack{}), false)
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, true)
 	f.Fuzz(func(t *testing.T, in []byte, request bool) {
 		r := bufio.NewReader(bytes.NewReader(in))
@@ -667,4 +671,20 @@ func FuzzReadFrame(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestGoldenFrames(t *testing.T) {
+	request := hex.EncodeToString(appendFrame(nil, 7, 1500e6, &wire.ModulePut{Module: []byte("x")}))
+	if request != "00000010"+"01"+"11"+"0000000000000007"+"000005dc"+"0178" {
+		t.Errorf("request frame %s", request)
+	}
+	if reply := hex.EncodeToString(appendFrame(nil, 7, -1, &wire.Ack{})); reply != "0000000a"+"01"+"02"+"0000000000000007" {
+		t.Errorf("reply frame %s", reply)
+	}
+	hello := hex.EncodeToString(appendHello(nil, Hello{
+		Cluster: "demo", Partitions: 256, Node: "n1", Disk: causal.NodeID{1}, Incarnation: 2, Boot: 300, Nonce: [16]byte{3},
+	}))
+	if want := "04" + "64656d6f" + "8004" + "02" + "6e31" + "01000000000000000000000000000000" + "02" + "ac02" + "03000000000000000000000000000000"; hello != want {
+		t.Errorf("hello %s, want %s", hello, want)
+	}
 }

@@ -15,33 +15,34 @@ import (
 	"time"
 
 	"dynamo/node/causal"
+	"dynamo/node/wire"
 )
 
-type handlerFunc func(ctx context.Context, from string, m Message) (Message, error)
+type handlerFunc func(ctx context.Context, from string, m wire.Message) (wire.Message, error)
 
-func (f handlerFunc) Handle(ctx context.Context, from string, m Message) (Message, error) {
+func (f handlerFunc) Handle(ctx context.Context, from string, m wire.Message) (wire.Message, error) {
 	return f(ctx, from, m)
 }
 
 // echo answers every kind of request with what it said.
-func echo(_ context.Context, from string, m Message) (Message, error) {
+func echo(_ context.Context, from string, m wire.Message) (wire.Message, error) {
 	switch m := m.(type) {
-	case *Read:
-		return &ReadReply{Hash: m.Known, Object: []byte(from + " " + string(m.Key))}, nil
-	case *Apply:
-		return &Ack{}, nil
-	case *Write:
-		return &WriteReply{Object: m.Value.Bytes, Token: m.Token}, nil
-	case *Inspect:
-		return &InspectReply{Own: m.Key}, nil
-	case *List:
-		return &ListReply{Entries: []ListEntry{{Key: m.Prefix}}}, nil
-	case *MetaSync:
-		return &MetaSyncReply{Digest: m.Digest, State: m.State}, nil
-	case *ModuleGet:
-		return &ModuleReply{Found: true, Module: m.SHA256[:]}, nil
-	case *ModulePut:
-		return &Ack{}, nil
+	case *wire.Read:
+		return &wire.ReadReply{Hash: m.Known, Object: []byte(from + " " + string(m.Key))}, nil
+	case *wire.Apply:
+		return &wire.Ack{}, nil
+	case *wire.Write:
+		return &wire.WriteReply{Object: m.Value.Bytes, Token: m.Token}, nil
+	case *wire.Inspect:
+		return &wire.InspectReply{Own: m.Key}, nil
+	case *wire.List:
+		return &wire.ListReply{Entries: []wire.ListEntry{{Key: m.Prefix}}}, nil
+	case *wire.MetaSync:
+		return &wire.MetaSyncReply{Digest: m.Digest, State: m.State}, nil
+	case *wire.ModuleGet:
+		return &wire.ModuleReply{Found: true, Module: m.SHA256[:]}, nil
+	case *wire.ModulePut:
+		return &wire.Ack{}, nil
 	}
 	return nil, fmt.Errorf("unexpected %s", m.Kind())
 }
@@ -195,7 +196,9 @@ func eventually(t *testing.T, what string, cond func() bool) {
 	}
 }
 
-func read(key string) *Read { return &Read{Target: Target{Keyspace: "ks", Key: []byte(key)}} }
+func read(key string) *wire.Read {
+	return &wire.Read{Target: wire.Target{Keyspace: "ks", Key: []byte(key)}}
+}
 
 func within(t *testing.T, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
@@ -236,22 +239,22 @@ func conformEcho(t *testing.T, f fabric) {
 	n2 := f.start(t, spec{id: "n2", handler: echo})
 	ctx := within(t, 10*time.Second)
 	digest := [32]byte{5}
-	for _, c := range []struct{ request, want Message }{
-		{&Ping{}, &Ack{}},
-		{&Read{Target: Target{Key: []byte("k")}, Known: causal.Hash{1}}, &ReadReply{Hash: causal.Hash{1}, Object: []byte("FROM k")}},
-		{&Apply{Object: []byte("o")}, &Ack{}},
-		{&Write{Value: causal.Value{Bytes: []byte("v")}, Token: "t"}, &WriteReply{Object: []byte("v"), Token: "t"}},
-		{&Inspect{Target{Key: []byte("k")}}, &InspectReply{Own: []byte("k")}},
-		{&List{Prefix: []byte("p")}, &ListReply{Entries: []ListEntry{{Key: []byte("p")}}}},
-		{&MetaSync{Digest: digest, State: []byte("s")}, &MetaSyncReply{Digest: digest, State: []byte("s")}},
-		{&ModuleGet{SHA256: digest}, &ModuleReply{Found: true, Module: digest[:]}},
-		{&ModulePut{Module: []byte("m")}, &Ack{}},
+	for _, c := range []struct{ request, want wire.Message }{
+		{&wire.Ping{}, &wire.Ack{}},
+		{&wire.Read{Target: wire.Target{Key: []byte("k")}, Known: causal.Hash{1}}, &wire.ReadReply{Hash: causal.Hash{1}, Object: []byte("FROM k")}},
+		{&wire.Apply{Object: []byte("o")}, &wire.Ack{}},
+		{&wire.Write{Value: causal.Value{Bytes: []byte("v")}, Token: "t"}, &wire.WriteReply{Object: []byte("v"), Token: "t"}},
+		{&wire.Inspect{Target: wire.Target{Key: []byte("k")}}, &wire.InspectReply{Own: []byte("k")}},
+		{&wire.List{Prefix: []byte("p")}, &wire.ListReply{Entries: []wire.ListEntry{{Key: []byte("p")}}}},
+		{&wire.MetaSync{Digest: digest, State: []byte("s")}, &wire.MetaSyncReply{Digest: digest, State: []byte("s")}},
+		{&wire.ModuleGet{SHA256: digest}, &wire.ModuleReply{Found: true, Module: digest[:]}},
+		{&wire.ModulePut{Module: []byte("m")}, &wire.Ack{}},
 	} {
 		for _, to := range []string{"n1", "n2"} {
 			for from, n := range map[string]testNode{"n1": n1, "n2": n2} {
 				want := c.want
-				if r, ok := want.(*ReadReply); ok {
-					want = &ReadReply{Hash: r.Hash, Object: bytes.Replace(r.Object, []byte("FROM"), []byte(from), 1)}
+				if r, ok := want.(*wire.ReadReply); ok {
+					want = &wire.ReadReply{Hash: r.Hash, Object: bytes.Replace(r.Object, []byte("FROM"), []byte(from), 1)}
 				}
 				got, err := n.Call(ctx, to, c.request)
 				if err != nil || !reflect.DeepEqual(got, want) {
@@ -276,12 +279,12 @@ func conformConcurrency(t *testing.T, f fabric) {
 				size := 1 << ((caller + 5*round) % 21)
 				payload := bytes.Repeat([]byte{byte(caller)}, size)
 				payload[size-1] = byte(round)
-				reply, err := n1.Call(ctx, "n2", &Write{Value: causal.Value{Bytes: payload}})
+				reply, err := n1.Call(ctx, "n2", &wire.Write{Value: causal.Value{Bytes: payload}})
 				if err != nil {
 					t.Error(err)
 					return
 				}
-				if !bytes.Equal(reply.(*WriteReply).Object, payload) {
+				if !bytes.Equal(reply.(*wire.WriteReply).Object, payload) {
 					t.Errorf("caller %d got the answer to another call", caller)
 				}
 			}
@@ -292,7 +295,7 @@ func conformConcurrency(t *testing.T, f fabric) {
 
 func conformDeadline(t *testing.T, f fabric) {
 	entered := make(chan time.Duration, 1)
-	handler := func(ctx context.Context, _ string, m Message) (Message, error) {
+	handler := func(ctx context.Context, _ string, m wire.Message) (wire.Message, error) {
 		d, _ := ctx.Deadline()
 		entered <- time.Until(d)
 		<-ctx.Done()
@@ -301,7 +304,7 @@ func conformDeadline(t *testing.T, f fabric) {
 	n1 := f.start(t, spec{id: "n1", handler: handler})
 	f.start(t, spec{id: "n2", handler: handler})
 	// The deadline is not for the connection to be made.
-	if _, err := n1.Call(within(t, 10*time.Second), "n2", &Ping{}); err != nil {
+	if _, err := n1.Call(within(t, 10*time.Second), "n2", &wire.Ping{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, to := range []string{"n1", "n2"} {
@@ -323,8 +326,8 @@ func conformDeadline(t *testing.T, f fabric) {
 
 func conformCancellation(t *testing.T, f fabric) {
 	entered, release := make(chan context.Context, 1), make(chan struct{})
-	handler := func(ctx context.Context, from string, m Message) (Message, error) {
-		if string(m.(*Read).Key) == "wait" {
+	handler := func(ctx context.Context, from string, m wire.Message) (wire.Message, error) {
+		if string(m.(*wire.Read).Key) == "wait" {
 			entered <- ctx
 			<-release
 		}
@@ -352,7 +355,7 @@ func conformCancellation(t *testing.T, f fabric) {
 		for i := range 20 {
 			key := fmt.Sprint("next", i)
 			reply, err := n1.Call(within(t, 10*time.Second), to, read(key))
-			if err != nil || string(reply.(*ReadReply).Object) != "n1 "+key {
+			if err != nil || string(reply.(*wire.ReadReply).Object) != "n1 "+key {
 				t.Fatalf("to %s: the call after a cancelled one: %+v, %v", to, reply, err)
 			}
 		}
@@ -361,8 +364,8 @@ func conformCancellation(t *testing.T, f fabric) {
 
 func conformFailures(t *testing.T, f fabric) {
 	want := &Error{Code: "conflict", Detail: "no", Retryable: true, MaybeStored: true}
-	handler := func(ctx context.Context, _ string, m Message) (Message, error) {
-		switch string(m.(*Read).Key) {
+	handler := func(ctx context.Context, _ string, m wire.Message) (wire.Message, error) {
+		switch string(m.(*wire.Read).Key) {
 		case "typed":
 			return nil, fmt.Errorf("wrapped: %w", want)
 		case "plain":
@@ -372,7 +375,7 @@ func conformFailures(t *testing.T, f fabric) {
 		case "nothing":
 			return nil, nil
 		}
-		return &Ack{}, nil
+		return &wire.Ack{}, nil
 	}
 	n1 := f.start(t, spec{id: "n1", handler: handler})
 	f.start(t, spec{id: "n2", handler: handler})
@@ -398,7 +401,7 @@ func conformFailures(t *testing.T, f fabric) {
 		}
 	}
 	// A request that is no request is refused by the far side, not handled.
-	if _, err := n1.Call(within(t, 10*time.Second), "n2", &Ack{}); err == nil || !strings.Contains(err.Error(), CodeBadRequest) {
+	if _, err := n1.Call(within(t, 10*time.Second), "n2", &wire.Ack{}); err == nil || !strings.Contains(err.Error(), CodeBadRequest) {
 		t.Errorf("an answer sent as a request: %v", err)
 	}
 }
@@ -407,7 +410,7 @@ func conformOverload(t *testing.T, f fabric) {
 	const limit = 8
 	var running atomic.Int64
 	release := make(chan struct{})
-	handler := func(ctx context.Context, from string, m Message) (Message, error) {
+	handler := func(ctx context.Context, from string, m wire.Message) (wire.Message, error) {
 		running.Add(1)
 		<-release
 		return echo(ctx, from, m)
@@ -446,7 +449,7 @@ func conformOverload(t *testing.T, f fabric) {
 func conformClose(t *testing.T, f fabric) {
 	entered := make(chan struct{}, 3)
 	var ended atomic.Int64
-	handler := func(ctx context.Context, _ string, m Message) (Message, error) {
+	handler := func(ctx context.Context, _ string, m wire.Message) (wire.Message, error) {
 		entered <- struct{}{}
 		<-ctx.Done()
 		ended.Add(1)
@@ -525,9 +528,9 @@ func conformRefusals(t *testing.T, f fabric) {
 		}
 		return nil
 	}
-	handled := func(context.Context, string, Message) (Message, error) {
+	handled := func(context.Context, string, wire.Message) (wire.Message, error) {
 		t.Error("a refused node was served")
-		return &Ack{}, nil
+		return &wire.Ack{}, nil
 	}
 	f.start(t, spec{id: "n1", handler: handled, admit: admit})
 	for _, c := range []struct {
@@ -582,8 +585,8 @@ func conformRestart(t *testing.T, f fabric) {
 func conformCut(t *testing.T, f fabric) {
 	release := make(chan struct{})
 	entered := make(chan struct{}, 1)
-	handler := func(ctx context.Context, from string, m Message) (Message, error) {
-		if string(m.(*Read).Key) == "wait" {
+	handler := func(ctx context.Context, from string, m wire.Message) (wire.Message, error) {
+		if string(m.(*wire.Read).Key) == "wait" {
 			entered <- struct{}{}
 			<-release
 		}
@@ -594,7 +597,7 @@ func conformCut(t *testing.T, f fabric) {
 	n3 := f.start(t, spec{id: "n3", handler: handler, dialTimeout: 200 * time.Millisecond})
 	for from, to := range map[testNode]string{n1: "n2", n2: "n1", n3: "n2"} {
 		eventually(t, "connected", func() bool {
-			_, err := from.Call(within(t, 10*time.Second), to, &Ping{})
+			_, err := from.Call(within(t, 10*time.Second), to, &wire.Ping{})
 			return err == nil
 		})
 	}

@@ -3,8 +3,8 @@ package repair
 import (
 	"time"
 
-	"dynamo/node/peer"
 	"dynamo/node/store"
+	"dynamo/node/wire"
 )
 
 // Bounds on the hints that are read from the disk before they are sent.
@@ -64,7 +64,7 @@ func (r *Repairer) handBack(node string) {
 func (r *Repairer) deliver(node string, h store.Hint) bool {
 	name, known := r.o.KeyspaceName(h.Ref.Keyspace)
 	if known {
-		t := peer.Target{Keyspace: name, KeyspaceID: h.Ref.Keyspace, Key: h.Ref.Key}
+		t := wire.Target{Keyspace: name, KeyspaceID: h.Ref.Keyspace, Key: h.Ref.Key}
 		if err := r.apply(node, t, h.Record.Object); err != nil {
 			r.stats.deliveryFailed.Add(1)
 			r.o.Logger.Debug("hint not delivered", "for", node, "err", err)

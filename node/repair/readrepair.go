@@ -2,19 +2,19 @@ package repair
 
 import (
 	"dynamo/node/causal"
-	"dynamo/node/peer"
+	"dynamo/node/wire"
 )
 
 // staleReplica is a replica that a read saw behind.
 type staleReplica struct {
 	node   string
-	target peer.Target
+	target wire.Target
 	object causal.Object
 }
 
 // Stale takes note that a node is behind the given object. It never blocks: when the queue is full the
 // replica waits for the next read that sees it.
-func (r *Repairer) Stale(node string, t peer.Target, o causal.Object) {
+func (r *Repairer) Stale(node string, t wire.Target, o causal.Object) {
 	select {
 	case r.queue <- staleReplica{node, t, o}:
 	default:

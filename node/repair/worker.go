@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"dynamo/node/causal"
-	"dynamo/node/peer"
 	"dynamo/node/store"
+	"dynamo/node/wire"
 )
 
 // State is what a background worker is doing.
@@ -29,7 +29,7 @@ func (s State) String() string { return [...]string{"idle", "busy", "done"}[s] }
 
 // Transport reaches other nodes.
 type Transport interface {
-	Call(ctx context.Context, node string, m peer.Message) (peer.Message, error)
+	Call(ctx context.Context, node string, m wire.Message) (wire.Message, error)
 }
 
 // Hints is the part of the disk that handoff works on.
@@ -109,9 +109,9 @@ func (r *Repairer) Stats() Stats {
 }
 
 // apply sends an object to a node and returns once it is durable there.
-func (r *Repairer) apply(node string, t peer.Target, o causal.Object) error {
+func (r *Repairer) apply(node string, t wire.Target, o causal.Object) error {
 	ctx, cancel := context.WithTimeout(r.ctx, r.o.CallTimeout)
 	defer cancel()
-	_, err := r.o.Transport.Call(ctx, node, &peer.Apply{Target: t, Object: causal.AppendObject(nil, o)})
+	_, err := r.o.Transport.Call(ctx, node, &wire.Apply{Target: t, Object: causal.AppendObject(nil, o)})
 	return err
 }

@@ -5,9 +5,9 @@ import (
 	"container/heap"
 
 	"dynamo/node/causal"
-	"dynamo/node/peer"
 	"dynamo/node/ring"
 	"dynamo/node/store"
+	"dynamo/node/wire"
 )
 
 // MaxListBytes bounds one answer to a listing; what does not fit comes with the next page.
@@ -18,7 +18,7 @@ const MaxListBytes = 8 << 20
 //
 // A partition is one run on the disk and the order of a listing cuts across all of them, so the
 // smallest keys are kept in a heap: a partition is left as soon as it yields a key beyond them.
-func (r *Replica) List(l *peer.List) (*peer.ListReply, error) {
+func (r *Replica) List(l *wire.List) (*wire.ListReply, error) {
 	var h keyHeap
 	more := false
 	for p := range r.o.View().Ring.Q() {
@@ -37,20 +37,20 @@ func (r *Replica) List(l *peer.List) (*peer.ListReply, error) {
 			return nil, err
 		}
 	}
-	out := &peer.ListReply{Entries: make([]peer.ListEntry, len(h)), More: more}
+	out := &wire.ListReply{Entries: make([]wire.ListEntry, len(h)), More: more}
 	for i := len(h) - 1; i >= 0; i-- {
 		e := heap.Pop(&h).(listed)
-		out.Entries[i] = peer.ListEntry{Key: e.key, Object: e.object}
+		out.Entries[i] = wire.ListEntry{Key: e.key, Object: e.object}
 	}
 	return cutBytes(out), nil
 }
 
 // cutBytes keeps as many entries as fit, at least one.
-func cutBytes(l *peer.ListReply) *peer.ListReply {
+func cutBytes(l *wire.ListReply) *wire.ListReply {
 	n := 0
 	for i, e := range l.Entries {
 		if n += len(e.Key) + len(e.Object); n > MaxListBytes && i > 0 {
-			return &peer.ListReply{Entries: l.Entries[:i], More: true}
+			return &wire.ListReply{Entries: l.Entries[:i], More: true}
 		}
 	}
 	return l

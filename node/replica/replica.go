@@ -12,9 +12,9 @@ import (
 	"dynamo/node/cluster"
 	"dynamo/node/config"
 	"dynamo/node/conflict"
-	"dynamo/node/peer"
 	"dynamo/node/ring"
 	"dynamo/node/store"
+	"dynamo/node/wire"
 )
 
 // Store is what a replica needs of a disk.
@@ -55,7 +55,7 @@ var (
 )
 
 // Ref locates a key on the disk; hintFor is empty for this node's own copy.
-func Ref(v *cluster.View, t peer.Target, hintFor string) store.Ref {
+func Ref(v *cluster.View, t wire.Target, hintFor string) store.Ref {
 	return store.Ref{
 		Partition: v.Ring.Partition(ring.Hash(t.Keyspace, t.Key)),
 		Keyspace:  t.KeyspaceID,
@@ -66,7 +66,7 @@ func Ref(v *cluster.View, t peer.Target, hintFor string) store.Ref {
 
 // Read returns this node's copy of a key. With hints it also joins what the node keeps of the key for
 // primaries that were away: a fallback answers for them while they are.
-func (r *Replica) Read(t peer.Target, hints bool) (causal.Object, error) {
+func (r *Replica) Read(t wire.Target, hints bool) (causal.Object, error) {
 	v := r.o.View()
 	ref := Ref(v, t, "")
 	rec, err := r.o.Store.Get(ref)
@@ -90,7 +90,7 @@ func (r *Replica) Read(t peer.Target, hints bool) (causal.Object, error) {
 
 // Apply joins an object into this node's copy, or into the hint it keeps for another node. It returns
 // when the result is durable.
-func (r *Replica) Apply(ctx context.Context, t peer.Target, o causal.Object, hintFor string, d store.Durability) error {
+func (r *Replica) Apply(ctx context.Context, t wire.Target, o causal.Object, hintFor string, d store.Durability) error {
 	v := r.o.View()
 	if v.Dropped(t.Keyspace, t.KeyspaceID) {
 		return ErrDropped
@@ -110,7 +110,7 @@ func (r *Replica) Apply(ctx context.Context, t peer.Target, o causal.Object, hin
 }
 
 // lww reports whether the generation of the keyspace that t names has policy lww.
-func (r *Replica) lww(v *cluster.View, t peer.Target) bool {
+func (r *Replica) lww(v *cluster.View, t wire.Target) bool {
 	ks, ok := v.Keyspace(t.Keyspace)
 	return ok && ks.ID() == t.KeyspaceID && ks.Conflict == config.PolicyLWW
 }
@@ -122,7 +122,7 @@ type Copy struct {
 }
 
 // Inspect returns every copy of a key on this node, own copy first, for explain.
-func (r *Replica) Inspect(t peer.Target) ([]Copy, error) {
+func (r *Replica) Inspect(t wire.Target) ([]Copy, error) {
 	v := r.o.View()
 	ref := Ref(v, t, "")
 	var out []Copy

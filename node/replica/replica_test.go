@@ -15,8 +15,8 @@ import (
 	"dynamo/node/cluster"
 	"dynamo/node/config"
 	"dynamo/node/conflict"
-	"dynamo/node/peer"
 	"dynamo/node/store"
+	"dynamo/node/wire"
 )
 
 // union collapses an object to the sorted set of its values' bytes, as a lawful resolver would.
@@ -77,9 +77,9 @@ func newFixture(t *testing.T) *fixture {
 	return f
 }
 
-func (f *fixture) target(keyspace, key string) peer.Target {
+func (f *fixture) target(keyspace, key string) wire.Target {
 	ks, _ := f.state.View().Keyspace(keyspace)
-	return peer.Target{Keyspace: keyspace, KeyspaceID: ks.ID(), Key: []byte(key)}
+	return wire.Target{Keyspace: keyspace, KeyspaceID: ks.ID(), Key: []byte(key)}
 }
 
 func (f *fixture) put(t *testing.T, keyspace string, p conflict.Policy, seen causal.Basis, v string) (Written, error) {
@@ -258,7 +258,7 @@ func TestListIsInByteOrderAndPages(t *testing.T) {
 	}
 	slices.Sort(want)
 	var got []string
-	l := peer.List{Keyspace: "notes", KeyspaceID: f.target("notes", "").KeyspaceID, Limit: 7}
+	l := wire.List{Keyspace: "notes", KeyspaceID: f.target("notes", "").KeyspaceID, Limit: 7}
 	for {
 		page, err := f.List(&l)
 		if err != nil {

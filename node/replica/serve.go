@@ -8,19 +8,20 @@ import (
 	"dynamo/node/causal"
 	"dynamo/node/peer"
 	"dynamo/node/store"
+	"dynamo/node/wire"
 )
 
 // Handle answers the messages of other nodes that are about this node's copies. handled is false for
 // all other messages.
-func (r *Replica) Handle(ctx context.Context, m peer.Message) (reply peer.Message, handled bool, err error) {
+func (r *Replica) Handle(ctx context.Context, m wire.Message) (reply wire.Message, handled bool, err error) {
 	switch m := m.(type) {
-	case *peer.Read:
+	case *wire.Read:
 		reply, err = r.serveRead(m)
-	case *peer.Apply:
+	case *wire.Apply:
 		reply, err = r.serveApply(ctx, m)
-	case *peer.Inspect:
+	case *wire.Inspect:
 		reply, err = r.serveInspect(m)
-	case *peer.List:
+	case *wire.List:
 		reply, err = r.List(m)
 	default:
 		return nil, false, nil
@@ -28,20 +29,20 @@ func (r *Replica) Handle(ctx context.Context, m peer.Message) (reply peer.Messag
 	return reply, true, failure(err)
 }
 
-func (r *Replica) serveRead(m *peer.Read) (peer.Message, error) {
+func (r *Replica) serveRead(m *wire.Read) (wire.Message, error) {
 	o, err := r.Read(m.Target, m.Hints)
 	if err != nil || o.IsZero() {
-		return &peer.ReadReply{}, err
+		return &wire.ReadReply{}, err
 	}
 	b := causal.AppendObject(nil, o)
-	reply := &peer.ReadReply{Hash: causal.HashOf(b)}
+	reply := &wire.ReadReply{Hash: causal.HashOf(b)}
 	if m.WantObject && reply.Hash != m.Known {
 		reply.Object = b
 	}
 	return reply, nil
 }
 
-func (r *Replica) serveApply(ctx context.Context, m *peer.Apply) (peer.Message, error) {
+func (r *Replica) serveApply(ctx context.Context, m *wire.Apply) (wire.Message, error) {
 	o, err := causal.DecodeObject(m.Object)
 	if err != nil {
 		return nil, fmt.Errorf("apply: %w", err)
@@ -50,17 +51,17 @@ func (r *Replica) serveApply(ctx context.Context, m *peer.Apply) (peer.Message, 
 	if m.Buffered {
 		d = store.Buffered
 	}
-	return &peer.Ack{}, r.Apply(ctx, m.Target, o, m.HintFor, d)
+	return &wire.Ack{}, r.Apply(ctx, m.Target, o, m.HintFor, d)
 }
 
-func (r *Replica) serveInspect(m *peer.Inspect) (peer.Message, error) {
+func (r *Replica) serveInspect(m *wire.Inspect) (wire.Message, error) {
 	copies, err := r.Inspect(m.Target)
 	if err != nil {
 		return nil, err
 	}
-	reply := &peer.InspectReply{Own: causal.AppendObject(nil, copies[0].Object)}
+	reply := &wire.InspectReply{Own: causal.AppendObject(nil, copies[0].Object)}
 	for _, c := range copies[1:] {
-		reply.Hints = append(reply.Hints, peer.InspectHint{For: c.HintFor, Object: causal.AppendObject(nil, c.Object)})
+		reply.Hints = append(reply.Hints, wire.InspectHint{For: c.HintFor, Object: causal.AppendObject(nil, c.Object)})
 	}
 	return reply, nil
 }

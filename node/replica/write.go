@@ -7,13 +7,13 @@ import (
 	"dynamo/node/causal"
 	"dynamo/node/config"
 	"dynamo/node/conflict"
-	"dynamo/node/peer"
 	"dynamo/node/store"
+	"dynamo/node/wire"
 )
 
 // Write is a client's put or delete, to be minted here.
 type Write struct {
-	peer.Target
+	wire.Target
 	Policy conflict.Policy
 	Seen   causal.Basis
 	Value  causal.Value

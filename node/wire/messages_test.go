@@ -1,4 +1,4 @@
-package peer
+package wire
 
 import (
 	"bytes"
@@ -100,19 +100,6 @@ func TestGoldenBytes(t *testing.T) {
 		if int(k) != i+1 {
 			t.Errorf("%s changed its number to %d", k, k)
 		}
-	}
-	request := hex.EncodeToString(appendFrame(nil, 7, 1500e6, &ModulePut{Module: []byte("x")}))
-	if request != "00000010"+"01"+"11"+"0000000000000007"+"000005dc"+"0178" {
-		t.Errorf("request frame %s", request)
-	}
-	if reply := hex.EncodeToString(appendFrame(nil, 7, -1, &Ack{})); reply != "0000000a"+"01"+"02"+"0000000000000007" {
-		t.Errorf("reply frame %s", reply)
-	}
-	hello := hex.EncodeToString(appendHello(nil, Hello{
-		Cluster: "demo", Partitions: 256, Node: "n1", Disk: causal.NodeID{1}, Incarnation: 2, Boot: 300, Nonce: [16]byte{3},
-	}))
-	if want := "04" + "64656d6f" + "8004" + "02" + "6e31" + "01000000000000000000000000000000" + "02" + "ac02" + "03000000000000000000000000000000"; hello != want {
-		t.Errorf("hello %s, want %s", hello, want)
 	}
 }
 

@@ -1,4 +1,5 @@
-package peer
+// Package wire is what nodes say to each other: the messages and their bytes. Package peer carries them.
+package wire
 
 import (
 	"encoding/binary"
@@ -71,20 +72,6 @@ func (k Kind) Reply() Kind {
 	return 0
 }
 
-// bulk says that m or its answer may be long, and is not waited for in a hurry or would hold up what
-// is: it travels on a connection of its own.
-func bulk(m Message) bool {
-	switch m := m.(type) {
-	case *List, *MetaSync, *ModuleGet, *ModulePut:
-		return true
-	case *Apply:
-		return len(m.Object) > bulkRequestsBytes
-	case *Write:
-		return len(m.Value.Bytes) > bulkRequestsBytes
-	}
-	return false
-}
-
 // Message is one of the pointers to the structs of this file. A message is not changed once it was
 // given to Call or returned by a Handler; its slices may be shared.
 type Message interface {
@@ -118,20 +105,20 @@ func (*Ping) AppendTo(dst []byte) []byte        { return dst }
 func (*Ack) AppendTo(dst []byte) []byte         { return dst }
 func (m *Inspect) AppendTo(dst []byte) []byte   { return m.Target.appendTo(dst) }
 func (m *ModuleGet) AppendTo(dst []byte) []byte { return append(dst, m.SHA256[:]...) }
-func (m *ModulePut) AppendTo(dst []byte) []byte { return appendBytes(dst, m.Module) }
+func (m *ModulePut) AppendTo(dst []byte) []byte { return AppendBytes(dst, m.Module) }
 
 // Decode reads a payload. It is total: any bytes yield a message or an error that wraps
 // ErrMalformed. Byte fields alias b; those of length zero are nil.
 func Decode(kind Kind, b []byte) (Message, error) {
-	d := decoder{b: b}
+	d := NewDecoder(b)
 	m := d.message(kind)
-	if err := d.end(); err != nil {
+	if err := d.End(); err != nil {
 		return nil, fmt.Errorf("%s: %w", kind, err)
 	}
 	return m, nil
 }
 
-func (d *decoder) message(kind Kind) Message {
+func (d *Decoder) message(kind Kind) Message {
 	switch kind {
 	case KindPing:
 		return &Ping{}
@@ -163,14 +150,14 @@ func (d *decoder) message(kind Kind) Message {
 		return (*MetaSyncReply)(d.metaSync())
 	case KindModuleGet:
 		m := &ModuleGet{}
-		copy(m.SHA256[:], d.take(32))
+		copy(m.SHA256[:], d.Take(32))
 		return m
 	case KindModuleReply:
-		return &ModuleReply{Found: d.flags(1) != 0, Module: d.blob()}
+		return &ModuleReply{Found: d.Flags(1) != 0, Module: d.Blob()}
 	case KindModulePut:
-		return &ModulePut{Module: d.blob()}
+		return &ModulePut{Module: d.Blob()}
 	}
-	d.fail("unknown kind")
+	d.Fail("unknown kind")
 	return nil
 }
 
@@ -186,15 +173,16 @@ type Target struct {
 }
 
 func (t *Target) appendTo(dst []byte) []byte {
-	dst = appendBytes(dst, t.Keyspace)
+	dst = AppendBytes(dst, t.Keyspace)
 	dst = binary.BigEndian.AppendUint64(dst, t.KeyspaceID)
-	return appendBytes(dst, t.Key)
+	return AppendBytes(dst, t.Key)
 }
 
-func (d *decoder) target() Target { return Target{d.string(), d.uint64(), d.key()} }
+func (d *Decoder) target() Target { return Target{d.String(), d.Uint64(), d.Key()} }
 
-func (d *decoder) uint64() uint64 {
-	if b := d.take(8); d.err == nil {
+// Uint64 reads 8 bytes, big-endian.
+func (d *Decoder) Uint64() uint64 {
+	if b := d.Take(8); d.err == nil {
 		return binary.BigEndian.Uint64(b)
 	}
 	return 0
@@ -216,9 +204,9 @@ type Failure struct {
 
 // AppendTo implements Message. It cuts what would be too long: a failure must not get lost.
 func (m *Failure) AppendTo(dst []byte) []byte {
-	dst = appendFlags(dst, m.Retryable, m.MaybeStored)
-	dst = appendBytes(dst, clip(m.Code))
-	return appendBytes(dst, clip(m.Detail))
+	dst = AppendFlags(dst, m.Retryable, m.MaybeStored)
+	dst = AppendBytes(dst, clip(m.Code))
+	return AppendBytes(dst, clip(m.Detail))
 }
 
 func clip(s string) string {
@@ -228,9 +216,9 @@ func clip(s string) string {
 	return strings.ToValidUTF8(s[:maxStringBytes], "")
 }
 
-func (d *decoder) failure() *Failure {
-	f := d.flags(2)
-	return &Failure{Retryable: f&1 != 0, MaybeStored: f&2 != 0, Code: d.string(), Detail: d.string()}
+func (d *Decoder) failure() *Failure {
+	f := d.Flags(2)
+	return &Failure{Retryable: f&1 != 0, MaybeStored: f&2 != 0, Code: d.String(), Detail: d.String()}
 }
 
 // Read asks for what a node holds of a key.
@@ -247,15 +235,15 @@ type Read struct {
 
 // AppendTo implements Message.
 func (m *Read) AppendTo(dst []byte) []byte {
-	dst = appendFlags(dst, m.Hints, m.WantObject)
+	dst = AppendFlags(dst, m.Hints, m.WantObject)
 	dst = m.Target.appendTo(dst)
 	return append(dst, m.Known[:]...)
 }
 
-func (d *decoder) read() *Read {
-	f := d.flags(2)
+func (d *Decoder) read() *Read {
+	f := d.Flags(2)
 	m := &Read{Hints: f&1 != 0, WantObject: f&2 != 0, Target: d.target()}
-	copy(m.Known[:], d.take(uint64(len(m.Known))))
+	copy(m.Known[:], d.Take(uint64(len(m.Known))))
 	return m
 }
 
@@ -269,13 +257,13 @@ type ReadReply struct {
 
 // AppendTo implements Message.
 func (m *ReadReply) AppendTo(dst []byte) []byte {
-	return appendBytes(append(dst, m.Hash[:]...), m.Object)
+	return AppendBytes(append(dst, m.Hash[:]...), m.Object)
 }
 
-func (d *decoder) readReply() *ReadReply {
+func (d *Decoder) readReply() *ReadReply {
 	m := &ReadReply{}
-	copy(m.Hash[:], d.take(uint64(len(m.Hash))))
-	m.Object = d.blob()
+	copy(m.Hash[:], d.Take(uint64(len(m.Hash))))
+	m.Object = d.Blob()
 	return m
 }
 
@@ -293,15 +281,15 @@ type Apply struct {
 
 // AppendTo implements Message.
 func (m *Apply) AppendTo(dst []byte) []byte {
-	dst = appendFlags(dst, m.Buffered)
+	dst = AppendFlags(dst, m.Buffered)
 	dst = m.Target.appendTo(dst)
-	dst = appendBytes(dst, m.HintFor)
-	return appendBytes(dst, m.Object)
+	dst = AppendBytes(dst, m.HintFor)
+	return AppendBytes(dst, m.Object)
 }
 
-func (d *decoder) apply() *Apply {
-	f := d.flags(1)
-	return &Apply{Buffered: f&1 != 0, Target: d.target(), HintFor: d.string(), Object: d.blob()}
+func (d *Decoder) apply() *Apply {
+	f := d.Flags(1)
+	return &Apply{Buffered: f&1 != 0, Target: d.target(), HintFor: d.String(), Object: d.Blob()}
 }
 
 // Write forwards a client's put or delete to a node that coordinates it. Not idempotent: done twice,
@@ -326,28 +314,28 @@ type Write struct {
 
 // AppendTo implements Message.
 func (m *Write) AppendTo(dst []byte) []byte {
-	dst = appendFlags(dst, m.Sloppy, m.IfNoneMatch, m.Value.Deleted)
+	dst = AppendFlags(dst, m.Sloppy, m.IfNoneMatch, m.Value.Deleted)
 	dst = m.Target.appendTo(dst)
-	dst = appendBytes(dst, m.Token)
+	dst = AppendBytes(dst, m.Token)
 	dst = binary.AppendUvarint(dst, m.Value.TimeMs)
-	dst = appendBytes(dst, m.Value.ContentType)
-	dst = appendBytes(dst, m.Value.Bytes)
-	dst = appendInt(dst, m.W)
-	dst = appendInt(dst, m.R)
-	dst = appendBytes(dst, m.IfMatch)
-	return appendBytes(dst, m.RequestID)
+	dst = AppendBytes(dst, m.Value.ContentType)
+	dst = AppendBytes(dst, m.Value.Bytes)
+	dst = AppendInt(dst, m.W)
+	dst = AppendInt(dst, m.R)
+	dst = AppendBytes(dst, m.IfMatch)
+	return AppendBytes(dst, m.RequestID)
 }
 
-func (d *decoder) write() *Write {
-	f := d.flags(3)
+func (d *Decoder) write() *Write {
+	f := d.Flags(3)
 	return &Write{
 		Sloppy: f&1 != 0, IfNoneMatch: f&2 != 0,
 		Target: d.target(),
-		Token:  string(d.bytes(causal.MaxTokenBytes)),
+		Token:  string(d.Bytes(causal.MaxTokenBytes)),
 		Value: causal.Value{
-			Deleted: f&4 != 0, TimeMs: d.uvarint(), ContentType: d.string(), Bytes: d.blob(),
+			Deleted: f&4 != 0, TimeMs: d.Uvarint(), ContentType: d.String(), Bytes: d.Blob(),
 		},
-		W: d.int(), R: d.int(), IfMatch: d.string(), RequestID: d.string(),
+		W: d.Int(), R: d.Int(), IfMatch: d.String(), RequestID: d.String(),
 	}
 }
 
@@ -361,11 +349,11 @@ type WriteReply struct {
 
 // AppendTo implements Message.
 func (m *WriteReply) AppendTo(dst []byte) []byte {
-	return appendBytes(appendBytes(dst, m.Object), m.Token)
+	return AppendBytes(AppendBytes(dst, m.Object), m.Token)
 }
 
-func (d *decoder) writeReply() *WriteReply {
-	return &WriteReply{Object: d.blob(), Token: string(d.bytes(causal.MaxTokenBytes))}
+func (d *Decoder) writeReply() *WriteReply {
+	return &WriteReply{Object: d.Blob(), Token: string(d.Bytes(causal.MaxTokenBytes))}
 }
 
 // Inspect asks for all that a node holds of a key, copy by copy: target.
@@ -388,18 +376,18 @@ type InspectHint struct {
 
 // AppendTo implements Message.
 func (m *InspectReply) AppendTo(dst []byte) []byte {
-	dst = appendBytes(dst, m.Own)
+	dst = AppendBytes(dst, m.Own)
 	dst = binary.AppendUvarint(dst, uint64(len(m.Hints)))
 	for _, h := range m.Hints {
-		dst = appendBytes(appendBytes(dst, h.For), h.Object)
+		dst = AppendBytes(AppendBytes(dst, h.For), h.Object)
 	}
 	return dst
 }
 
-func (d *decoder) inspectReply() *InspectReply {
-	m := &InspectReply{Own: d.blob()}
-	for n := d.count(2); n > 0 && d.err == nil; n-- {
-		m.Hints = append(m.Hints, InspectHint{d.string(), d.blob()})
+func (d *Decoder) inspectReply() *InspectReply {
+	m := &InspectReply{Own: d.Blob()}
+	for n := d.Count(2); n > 0 && d.err == nil; n-- {
+		m.Hints = append(m.Hints, InspectHint{d.String(), d.Blob()})
 	}
 	return m
 }
@@ -420,15 +408,15 @@ type List struct {
 
 // AppendTo implements Message.
 func (m *List) AppendTo(dst []byte) []byte {
-	dst = appendBytes(appendFlags(dst, m.Values), m.Keyspace)
+	dst = AppendBytes(AppendFlags(dst, m.Values), m.Keyspace)
 	dst = binary.BigEndian.AppendUint64(dst, m.KeyspaceID)
-	dst = appendBytes(appendBytes(dst, m.Prefix), m.After)
-	return appendInt(dst, m.Limit)
+	dst = AppendBytes(AppendBytes(dst, m.Prefix), m.After)
+	return AppendInt(dst, m.Limit)
 }
 
-func (d *decoder) list() *List {
+func (d *Decoder) list() *List {
 	return &List{
-		Values: d.flags(1) != 0, Keyspace: d.string(), KeyspaceID: d.uint64(), Prefix: d.key(), After: d.key(), Limit: d.int(),
+		Values: d.Flags(1) != 0, Keyspace: d.String(), KeyspaceID: d.Uint64(), Prefix: d.Key(), After: d.Key(), Limit: d.Int(),
 	}
 }
 
@@ -446,18 +434,18 @@ type ListEntry struct{ Key, Object []byte }
 
 // AppendTo implements Message.
 func (m *ListReply) AppendTo(dst []byte) []byte {
-	dst = appendFlags(dst, m.More)
+	dst = AppendFlags(dst, m.More)
 	dst = binary.AppendUvarint(dst, uint64(len(m.Entries)))
 	for _, e := range m.Entries {
-		dst = appendBytes(appendBytes(dst, e.Key), e.Object)
+		dst = AppendBytes(AppendBytes(dst, e.Key), e.Object)
 	}
 	return dst
 }
 
-func (d *decoder) listReply() *ListReply {
-	m := &ListReply{More: d.flags(1) != 0}
-	for n := d.count(2); n > 0 && d.err == nil; n-- {
-		m.Entries = append(m.Entries, ListEntry{d.key(), d.blob()})
+func (d *Decoder) listReply() *ListReply {
+	m := &ListReply{More: d.Flags(1) != 0}
+	for n := d.Count(2); n > 0 && d.err == nil; n-- {
+		m.Entries = append(m.Entries, ListEntry{d.Key(), d.Blob()})
 	}
 	return m
 }
@@ -470,13 +458,13 @@ type MetaSync struct {
 
 // AppendTo implements Message.
 func (m *MetaSync) AppendTo(dst []byte) []byte {
-	return appendBytes(append(dst, m.Digest[:]...), m.State)
+	return AppendBytes(append(dst, m.Digest[:]...), m.State)
 }
 
-func (d *decoder) metaSync() *MetaSync {
+func (d *Decoder) metaSync() *MetaSync {
 	m := &MetaSync{}
-	copy(m.Digest[:], d.take(32))
-	m.State = d.blob()
+	copy(m.Digest[:], d.Take(32))
+	m.State = d.Blob()
 	return m
 }
 
@@ -497,7 +485,7 @@ type ModuleReply struct {
 
 // AppendTo implements Message.
 func (m *ModuleReply) AppendTo(dst []byte) []byte {
-	return appendBytes(appendFlags(dst, m.Found), m.Module)
+	return AppendBytes(AppendFlags(dst, m.Found), m.Module)
 }
 
 // ModulePut hands a resolver module over: bytes module. Idempotent.
