@@ -21,6 +21,8 @@ const (
 	handoffEvery = 500 * time.Millisecond
 	// repairQueue bounds the replicas that wait for read repair.
 	repairQueue = 1024
+	// dropEvery is the pause between two looks for data of dropped keyspaces.
+	dropEvery = 30 * time.Second
 	// bindRetry is the pause after a failed attempt to bind a keyspace's first resolver.
 	bindRetry = time.Second
 	// loadTimeout bounds how long readiness waits for the active resolvers to be compiled.
@@ -169,6 +171,8 @@ func (n *Node) metadataChanged() {
 // followMetadata does on this disk what the cluster's metadata says: data of dropped keyspaces goes,
 // modules are fetched and compiled.
 func (n *Node) followMetadata() {
+	again := time.NewTicker(dropEvery)
+	defer again.Stop()
 	for {
 		select {
 		case <-n.ctx.Done():
@@ -176,26 +180,17 @@ func (n *Node) followMetadata() {
 		case <-n.changed:
 			n.dropKeyspaces()
 			n.loadResolvers()
+		case <-again.C:
+			n.dropKeyspaces()
 		}
 	}
 }
 
-// metaDropped is the name under which the disk notes that a keyspace's data is gone.
-const metaDropped = "dropped/"
-
+// dropKeyspaces removes the data of dropped keyspaces, and what a write that was on its way left behind
+// the last time.
 func (n *Node) dropKeyspaces() {
-	for _, id := range n.state.View().DroppedIDs() {
-		name := fmt.Sprintf("%s%016x", metaDropped, id)
-		if _, done, err := n.store.Meta(name); err != nil || done {
-			continue
-		}
-		if err := n.store.DropKeyspace(id, n.o.Cluster.Partitions); err != nil {
-			n.log.Error("a dropped keyspace's data cannot be removed", "keyspace", id, "err", err)
-			continue
-		}
-		if err := n.store.PutMeta(name, []byte{1}); err != nil {
-			n.log.Error("metadata cannot be stored", "err", err)
-		}
+	if err := n.store.DropKeyspaces(n.state.View().DroppedIDs()); err != nil {
+		n.log.Error("the data of dropped keyspaces cannot be removed", "err", err)
 	}
 }
 

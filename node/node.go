@@ -114,7 +114,7 @@ func (n *Node) Requests() *coordinator.Coordinator { return n.coordinator }
 
 func (n *Node) openStore() error {
 	s, err := store.Open(store.Options{
-		Dir: n.self.Data, FS: n.o.FS, Logger: n.log, Rand: n.o.Rand, OnFatal: n.die,
+		Dir: n.self.Data, FS: n.o.FS, Logger: n.log, Rand: n.o.Rand, Now: n.o.Now, OnFatal: n.die,
 	})
 	if err != nil {
 		return err

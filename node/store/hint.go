@@ -123,14 +123,17 @@ func (s *Store) DeleteHint(ref Ref, content causal.Hash) (bool, error) {
 	return true, s.await(context.Background(), p)
 }
 
-// dropHints removes the hints of a keyspace, readable or not. Only the last deletion is waited for: the
+// dropHints removes the hints of some keyspaces, readable or not. Only the last deletion is waited for: the
 // log is sequential.
-func (s *Store) dropHints(keyspace uint64) error {
+func (s *Store) dropHints(match func(keyspace uint64) bool) error {
+	if len(s.HintStats()) == 0 {
+		return nil
+	}
 	var last *pending
 	lower := []byte{familyHint}
 	err := s.each(lower, successor(lower), func(it *pebble.Iterator) (bool, error) {
 		ref, err := decodeRef(it.Key())
-		if err != nil || ref.Keyspace != keyspace {
+		if err != nil || !match(ref.Keyspace) {
 			return true, nil
 		}
 		key := append([]byte(nil), it.Key()...)

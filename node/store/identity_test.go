@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -228,7 +229,7 @@ func TestLocked(t *testing.T) {
 }
 
 func TestLockedOnDisk(t *testing.T) {
-	o := Options{Dir: t.TempDir(), Rand: seeded(1), CacheBytes: 1 << 20}
+	o := Options{Dir: t.TempDir(), Rand: seeded(1), Now: time.Now, CacheBytes: 1 << 20}
 	s := mustOpen(t, o)
 	if _, err := Open(o); !errors.Is(err, ErrLocked) {
 		t.Errorf("second open: %v", err)
@@ -247,7 +248,7 @@ func TestLockedOnDisk(t *testing.T) {
 }
 
 func TestOptionsAreChecked(t *testing.T) {
-	for _, o := range []Options{{}, {Dir: "/x"}, {Rand: seeded(1)}} {
+	for _, o := range []Options{{}, {Dir: "/x"}, {Rand: seeded(1), Now: time.Now}} {
 		if _, err := Open(o); err == nil {
 			t.Errorf("%+v taken", o)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"dynamo/node/merkle"
 	"dynamo/node/ring"
 )
 
@@ -14,7 +15,8 @@ import (
 //	hint     := 'h'  u8 length  node  u32 partition  u64 keyspace  key
 //	metadata := 'm'  name
 //	module   := 'w'  32 bytes sha256
-//	't'         is kept for the hash trees of partitions
+//	entry    := 'i'  u32 partition  u64 keyspace  u16 leaf  key
+//	branch   := 't'  u32 partition  u64 keyspace  u8 branch
 //
 // Integers are big-endian, so a partition is one contiguous range, a keyspace one within it, and keys
 // are in byte order within that.
@@ -23,6 +25,8 @@ const (
 	familyHint   = 'h'
 	familyMeta   = 'm'
 	familyModule = 'w'
+	familyIndex  = 'i'
+	familyTree   = 't'
 )
 
 // maxNodeBytes bounds the node id of a hint.
@@ -106,4 +110,31 @@ func successor(prefix []byte) []byte {
 		}
 	}
 	return nil
+}
+
+// branchKey is where the digest of a branch is.
+func branchKey(id TreeID, branch int) []byte {
+	b := appendScope([]byte{familyTree}, id.Partition, id.Keyspace)
+	return append(b, byte(branch))
+}
+
+// decodeBranchKey is the inverse of branchKey, for any bytes.
+func decodeBranchKey(b []byte) (id TreeID, branch int, err error) {
+	if len(b) != 1+scopeBytes+1 || b[0] != familyTree || b[1+scopeBytes] >= merkle.Branches {
+		return id, 0, errKey
+	}
+	id.Partition = ring.Partition(binary.BigEndian.Uint32(b[1:]))
+	id.Keyspace = binary.BigEndian.Uint64(b[5:])
+	return id, int(b[1+scopeBytes]), nil
+}
+
+// indexScope is the prefix of the entries of a leaf.
+func indexScope(id TreeID, p merkle.Position) []byte {
+	b := appendScope([]byte{familyIndex}, id.Partition, id.Keyspace)
+	return binary.BigEndian.AppendUint16(b, uint16(p))
+}
+
+// indexKey is where the entry of a copy is.
+func indexKey(id TreeID, key []byte) []byte {
+	return append(indexScope(id, merkle.PositionOf(key)), key...)
 }

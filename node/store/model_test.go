@@ -178,7 +178,7 @@ func (m *machine) deleteHint(rt *rapid.T) {
 
 func (m *machine) drop(rt *rapid.T) {
 	ks := rapid.Uint64Range(1, 2).Draw(rt, "keyspace")
-	if err := m.s.DropKeyspace(ks, 3); err != nil {
+	if err := m.s.DropKeyspaces([]uint64{ks}); err != nil {
 		rt.Fatal(err)
 	}
 	maps.DeleteFunc(m.want, func(k, _ string) bool {
@@ -238,6 +238,9 @@ func (m *machine) check(rt *rapid.T) {
 	}
 	if st := m.s.HintStats(); !maps.Equal(st, hints) {
 		rt.Fatalf("hint stats %v, want %v", st, hints)
+	}
+	if err := treesAgree(m.s); err != nil {
+		rt.Fatal(err)
 	}
 }
 

@@ -115,18 +115,18 @@ func (s *Store) change(ref Ref, key []byte, d Durability, fn func(Record) (Recor
 	if err != nil {
 		return Record{}, nil, err
 	}
-	var raw []byte
+	var now stored
 	if r.Object.IsZero() {
 		r = Record{}
 	} else {
-		raw = appendRecord(nil, key, r)
+		now = stored{appendRecord(nil, key, r), flagsOf(r.Object)}
 	}
-	if bytes.Equal(raw, was) {
+	if bytes.Equal(now.raw, was) {
 		s.counts.unchanged.Add(1)
 		p, err := s.settled(st, d)
 		return r, p, err
 	}
-	p, err := s.put(st, ref, key, was, raw, d)
+	p, err := s.put(st, ref, key, was, now, d)
 	return r, p, err
 }
 
@@ -138,40 +138,43 @@ func (s *Store) settled(st *stripe, d Durability) (*pending, error) {
 	return s.barrier()
 }
 
-// put replaces the bytes was under key by raw, nil for none, in one batch: whatever else has to change
-// with a record belongs into it. The caller holds st.
-func (s *Store) put(st *stripe, ref Ref, key, was, raw []byte, d Durability) (*pending, error) {
-	b := s.db.NewBatchWithSize(len(key) + len(raw) + 64)
+// put replaces the bytes was under key, nil for none, in one batch: whatever else has to change with a
+// record belongs into it. The caller holds st.
+func (s *Store) put(st *stripe, ref Ref, key, was []byte, now stored, d Durability) (*pending, error) {
+	b := s.db.NewBatchWithSize(2*len(key) + len(now.raw) + 192)
 	var err error
-	if raw == nil {
+	if now.raw == nil {
 		err = b.Delete(key, nil)
 	} else {
-		err = b.Set(key, raw, nil)
+		err = b.Set(key, now.raw, nil)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("store: writing %s: %w", ref, err)
 	}
-	p, err := s.apply(b, d, st)
+	var p *pending
+	if ref.HintFor == "" {
+		p, err = s.applyOwn(b, st, ref, key, was, now, d)
+	} else {
+		p, err = s.apply(b, d, st)
+	}
 	if err != nil {
 		return nil, err
 	}
 	s.counts.updates.Add(1)
-	s.count(ref, key, was, raw)
+	if ref.HintFor != "" {
+		s.countHint(ref, key, was, now.raw)
+	}
 	return p, nil
 }
 
-// count keeps the totals.
-func (s *Store) count(ref Ref, key, was, raw []byte) {
+// countHint keeps the totals.
+func (s *Store) countHint(ref Ref, key, was, raw []byte) {
 	var n, size int64
 	if was != nil {
 		n, size = n-1, size-int64(len(key)+len(was))
 	}
 	if raw != nil {
 		n, size = n+1, size+int64(len(key)+len(raw))
-	}
-	if ref.HintFor == "" {
-		s.counts.keys.Add(n)
-		return
 	}
 	s.hints.add(ref.HintFor, n, size)
 }
@@ -193,7 +196,7 @@ func (s *Store) remove(ref Ref, key []byte, match func(raw []byte, unreadable er
 	if raw == nil {
 		raw = []byte{}
 	}
-	p, err := s.put(st, ref, key, raw, nil, Sync)
+	p, err := s.put(st, ref, key, raw, stored{}, Sync)
 	return p, err == nil, err
 }
 
@@ -304,44 +307,4 @@ func (s *Store) each(lower, upper []byte, fn func(*pebble.Iterator) (bool, error
 		return s.readError(Ref{}, fmt.Sprintf("the range from %x", lower), err)
 	}
 	return nil
-}
-
-// DropKeyspace removes durably all copies and hints of a keyspace in the partitions below the given
-// number. The caller has stopped writing to it; a write that was on its way may remain, so call it
-// again later: where nothing is left it costs little.
-func (s *Store) DropKeyspace(keyspace uint64, partitions int) error {
-	if err := s.enter(); err != nil {
-		return err
-	}
-	defer s.exit()
-	if err := s.dropHints(keyspace); err != nil {
-		return err
-	}
-	b := s.db.NewBatch()
-	var dropped int64
-	for p := range partitions {
-		lower := appendScope([]byte{familyOwn}, ring.Partition(p), keyspace)
-		upper := successor(lower)
-		n := int64(0)
-		err := s.each(lower, upper, func(*pebble.Iterator) (bool, error) { n++; return true, nil })
-		if err != nil && !errors.Is(err, ErrCorrupt) {
-			return err
-		}
-		if n == 0 && err == nil {
-			continue
-		}
-		if err := b.DeleteRange(lower, upper, nil); err != nil {
-			return fmt.Errorf("store: dropping keyspace %016x: %w", keyspace, err)
-		}
-		dropped += n
-	}
-	if b.Empty() {
-		return b.Close()
-	}
-	p, err := s.apply(b, Sync, nil)
-	if err != nil {
-		return err
-	}
-	s.counts.keys.Add(-dropped)
-	return s.await(context.Background(), p)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -24,6 +25,8 @@ type Options struct {
 	// Rand is where uuids come from. Required, and never to repeat itself: two disks of one uuid would
 	// mint the same dots.
 	Rand io.Reader
+	// Now stamps changes. Required.
+	Now func() time.Time
 	// CacheBytes bounds the block cache, default 64 MiB. Too small shows as slow reads of data that is
 	// read often.
 	CacheBytes int64
@@ -55,8 +58,8 @@ func dbDir(fs FS, dir string) string { return fs.PathJoin(dir, "db") }
 // Open opens the data directory, or makes one, and settles under which identity: see Identity. The
 // errors to tell apart are ErrLocked and ErrUnusable.
 func Open(o Options) (*Store, error) {
-	if o.Dir == "" || o.Rand == nil {
-		return nil, errors.New("store: Options.Dir and Options.Rand are required")
+	if o.Dir == "" || o.Rand == nil || o.Now == nil {
+		return nil, errors.New("store: Options.Dir, Options.Rand and Options.Now are required")
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -68,9 +71,10 @@ func Open(o Options) (*Store, error) {
 	if fs == nil {
 		fs = vfs.Default
 	}
-	s := &Store{dir: o.Dir, fs: fs, log: o.Logger, fatal: o.OnFatal}
+	s := &Store{dir: o.Dir, fs: fs, log: o.Logger, now: o.Now, fatal: o.OnFatal}
 	s.failed.ch = make(chan struct{})
 	s.hints.init()
+	s.trees.init()
 	if err := s.openLocked(o); err != nil {
 		return nil, err
 	}
@@ -118,12 +122,12 @@ func openPebble(dir string, o *pebble.Options) (db *pebble.DB, err error) {
 	return pebble.Open(dir, o)
 }
 
-// rebuild counts what is kept incrementally from then on.
+// rebuild brings into memory what is kept incrementally from then on.
 func (s *Store) rebuild() error {
 	if err := s.rebuildHints(); err != nil {
 		return err
 	}
-	return s.estimateKeys()
+	return s.openTrees()
 }
 
 // makeDir makes dir and its parents and syncs whatever names a new one, so that a crash does not leave

@@ -70,6 +70,21 @@ func appendRecord(dst, key []byte, r Record) []byte {
 	return binary.BigEndian.AppendUint32(dst, checksum(key, dst[n:]))
 }
 
+// objectBytes returns the object's own bytes within a stored record, checksum verified.
+func objectBytes(key, b []byte) ([]byte, error) {
+	body, err := checked(key, b)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(body) < 2 || body[0] != recordV1:
+		return nil, errShape
+	case body[1]&flagOwn == 0:
+		return body[2:], nil
+	}
+	_, rest, err := causal.DecodeActor(body[2:])
+	return rest, err
+}
+
 // decodeRecord is the inverse of appendRecord, for any bytes. The values alias b.
 func decodeRecord(key, b []byte) (Record, error) {
 	body, err := checked(key, b)

@@ -3,13 +3,10 @@ package store
 import (
 	"fmt"
 	"sync/atomic"
-
-	"github.com/cockroachdb/pebble/v2"
 )
 
-// counts are kept since Open, but for keys.
+// counts are kept since Open.
 type counts struct {
-	keys                             atomic.Int64
 	reads, updates, unchanged, syncs atomic.Uint64
 	corrupt, backgroundErrors        atomic.Uint64
 	diskSlow, writeStalls            atomic.Uint64
@@ -17,8 +14,8 @@ type counts struct {
 
 // Stats are for metrics. Counters start at 0 with Open.
 type Stats struct {
-	// Keys estimates the own copies, tombstones included. At Open it is derived from the tables, where
-	// copies count that are replaced but not compacted yet; what changes from then on is counted.
+	// Keys is the number of own copies, tombstones included. It is short of copies whose hash tree is still
+	// being made anew.
 	Keys int64
 	// Hints and HintBytes total HintStats.
 	Hints, HintBytes int64
@@ -43,7 +40,7 @@ type Stats struct {
 func (s *Store) Stats() Stats {
 	c := &s.counts
 	st := Stats{
-		Keys:             max(c.keys.Load(), 0),
+		Keys:             int64(s.keys()),
 		Reads:            c.reads.Load(),
 		Updates:          c.updates.Load(),
 		Unchanged:        c.unchanged.Load(),
@@ -81,28 +78,4 @@ func (s *Store) DiskSpace() (free, total uint64, err error) {
 		return 0, 0, fmt.Errorf("store: disk space of %s: %w", s.dir, err)
 	}
 	return u.AvailBytes, u.TotalBytes, nil
-}
-
-// estimateKeys derives the number of own copies from the tables. Open has emptied the log into them.
-func (s *Store) estimateKeys() error {
-	levels, err := s.db.SSTables(pebble.WithProperties())
-	if pebble.IsCorruptionError(err) {
-		return nil // counted and logged; an estimate is no reason to refuse
-	}
-	if err != nil {
-		return fmt.Errorf("reading the properties of tables: %w", err)
-	}
-	var n int64
-	for _, tables := range levels {
-		for _, t := range tables {
-			if t.Properties != nil {
-				n += int64(t.Properties.NumEntries) - int64(t.Properties.NumDeletions)
-			}
-		}
-	}
-	for _, h := range s.HintStats() {
-		n -= h.Count
-	}
-	s.counts.keys.Store(max(n, 0))
-	return nil
 }

@@ -39,15 +39,19 @@ var (
 
 // Store is an open data directory. Close it.
 type Store struct {
-	db     *pebble.DB
-	dir    string
-	fs     FS
-	lock   *pebble.Lock
-	log    *slog.Logger
-	id     *identity
-	clean  bool
-	fatal  func(error)
-	hints  hintTotals
+	db    *pebble.DB
+	dir   string
+	fs    FS
+	lock  *pebble.Lock
+	log   *slog.Logger
+	now   func() time.Time
+	id    *identity
+	clean bool
+	fatal func(error)
+	hints hintTotals
+	trees trees
+	// doubt is set while the trees want checking.
+	doubt  atomic.Bool
 	counts counts
 	wal    walMarks
 	// stripes are the key locks: those of a key's hash. Two keys may share one.

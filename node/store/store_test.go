@@ -280,7 +280,7 @@ func TestDropKeyspace(t *testing.T) {
 			mustUpdate(t, s, hintFor("n"+strconv.Itoa(p), 1, ks, "h"), Buffered, write("v"))
 		}
 	}
-	if err := s.DropKeyspace(1<<64-1, 8); err != nil {
+	if err := s.DropKeyspaces([]uint64{1<<64 - 1}); err != nil {
 		t.Fatal(err)
 	}
 	check := func(s *Store) {
@@ -302,7 +302,7 @@ func TestDropKeyspace(t *testing.T) {
 		wantValue(t, crashed, hintFor("n"+strconv.Itoa(p), 1, 1<<64-1, "h"), "")
 	}
 	wal := s.Stats().WALBytes
-	if err := s.DropKeyspace(1<<64-1, 8); err != nil || s.Stats().WALBytes != wal {
+	if err := s.DropKeyspaces([]uint64{1<<64 - 1}); err != nil || s.Stats().WALBytes != wal {
 		t.Errorf("dropping again wrote something, or failed: %v", err)
 	}
 	check(s)
@@ -448,7 +448,7 @@ func TestClosed(t *testing.T) {
 		"ScanHints":      func() error { return s.ScanHints("", func(Hint) bool { return true }) },
 		"DeleteHint":     func() error { _, err := s.DeleteHint(hintFor("n", 0, 1, "k"), causal.Hash{}); return err },
 		"DiscardCorrupt": func() error { _, err := s.DiscardCorrupt(own(0, 1, "k")); return err },
-		"DropKeyspace":   func() error { return s.DropKeyspace(1, 8) },
+		"DropKeyspaces":  func() error { return s.DropKeyspaces([]uint64{1}) },
 		"PutMeta":        func() error { return s.PutMeta("m", nil) },
 		"Meta":           func() error { _, _, err := s.Meta("m"); return err },
 		"PutModule":      func() error { return s.PutModule(sha256.Sum256(nil), nil) },
