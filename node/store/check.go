@@ -41,15 +41,19 @@ func (s *Store) openTrees() error {
 	s.trees.init()
 	b := s.db.NewBatch()
 	for _, family := range []byte{familyIndex, familyTree} {
+		some := false
+		err := s.each([]byte{family}, []byte{family + 1}, func(*pebble.Iterator) (bool, error) {
+			some = true
+			return false, nil
+		})
+		if !some && err == nil {
+			continue // a range deletion makes work for compactions
+		}
 		if err := b.DeleteRange([]byte{family}, []byte{family + 1}, nil); err != nil {
 			return fmt.Errorf("dropping the trees: %w", err)
 		}
 	}
-	p, err := s.apply(b, Sync, nil)
-	if err == nil {
-		err = s.syncWait(p)
-	}
-	if err != nil {
+	if _, err := s.apply(b, Buffered, nil); err != nil {
 		return err
 	}
 	ids, err := s.scopes()
