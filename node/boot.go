@@ -23,6 +23,11 @@ const (
 	repairQueue = 1024
 	// dropEvery is the pause between two looks for data of dropped keyspaces.
 	dropEvery = 30 * time.Second
+	// repairMost and repairLeast bound what background work moves, in bytes per second; foregroundGoal is the
+	// 99th percentile of clients' latencies above which it gives way.
+	repairMost     = 64 << 20
+	repairLeast    = 1 << 20
+	foregroundGoal = 50 * time.Millisecond
 	// bindRetry is the pause after a failed attempt to bind a keyspace's first resolver.
 	bindRetry = time.Second
 	// loadTimeout bounds how long readiness waits for the active resolvers to be compiled.

@@ -2,12 +2,14 @@ package node
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"dynamo/node/api"
 	"dynamo/node/causal"
@@ -36,6 +38,7 @@ type Node struct {
 	state       *cluster.State
 	gossip      cluster.Gossip
 	transport   Transport
+	flights     *replica.Flights
 	replica     *replica.Replica
 	coordinator *coordinator.Coordinator
 	resolvers   *coordinator.Resolvers
@@ -182,18 +185,23 @@ func (n *Node) openPeers() error {
 
 func (n *Node) openRequests() error {
 	limits := n.o.Cluster.Limits
+	n.flights = replica.NewFlights(uint64(n.o.Now().UnixMicro()))
 	n.replica = replica.New(replica.Options{
-		Store: n.store, Settler: n.settler, View: n.state.View, Limits: limits, Logger: n.log,
+		Self: n.o.ID, Store: n.store, Trees: n.store, Flights: n.flights, Settler: n.settler, View: n.state.View,
+		Limits: limits, Now: n.o.Now, Logger: n.log,
 	})
 	n.repairer = repair.Start(repair.Options{
-		Self: n.o.ID, Transport: n.transport, Hints: n.store, Reachable: n.state.Reachable, KeyspaceName: n.keyspaceName,
+		Self: n.o.ID, Transport: n.transport, Hints: n.store, Flights: n.flights, Reachable: n.state.Reachable, KeyspaceName: n.keyspaceName,
+		Trees: n.store, Copies: n.replica, Checker: n.store, Corrupt: func(store.Ref) {}, Merger: n.settler, View: n.state.View,
+		SettleAfter: limits.SettleAfter, Now: n.o.Now, Draw: n.draw,
+		Throttle:     repair.ThrottleOptions{Most: repairMost, Least: repairLeast, Goal: foregroundGoal, Every: time.Second, Now: n.o.Now},
 		HandoffEvery: handoffEvery, CallTimeout: limits.RequestTimeout, QueueLength: repairQueue, Logger: n.log,
 	})
 	n.onClose(func(context.Context) error { n.repairer.Close(); return nil })
 	n.coordinator = coordinator.New(coordinator.Settings{
-		Self: n.o.ID, Members: n.state, Transport: n.transport, Local: n.replica, Settler: n.settler,
+		Self: n.o.ID, Members: n.state, Transport: n.transport, Local: n.replica, Settler: n.settler, Flights: n.flights,
 		Tokens: causal.NewTokenKey(n.o.Cluster.Name, n.o.Cluster.Secret), Limits: limits,
-		Stale: n.repairer.Stale, Now: n.o.Now, Logger: n.log,
+		Stale: n.repairer.Stale, Foreground: n.repairer.Foreground, Now: n.o.Now, Logger: n.log,
 	})
 	n.onClose(func(context.Context) error { n.coordinator.Close(); return nil })
 	n.resolvers = coordinator.NewResolvers(coordinator.ResolverSettings{
@@ -228,4 +236,13 @@ func (n *Node) openHTTP() error {
 	n.api = s
 	n.onClose(s.Close)
 	return nil
+}
+
+// draw returns a random number below n.
+func (n *Node) draw(below uint64) uint64 {
+	var b [8]byte
+	if _, err := io.ReadFull(n.o.Rand, b[:]); err != nil {
+		n.log.Error("random source failed", "err", err)
+	}
+	return binary.LittleEndian.Uint64(b[:]) % max(below, 1)
 }

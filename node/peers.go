@@ -21,7 +21,7 @@ func (n *Node) Handle(ctx context.Context, from string, m wire.Message) (wire.Me
 	if w, ok := m.(*wire.Write); ok {
 		return n.coordinator.HandleWrite(ctx, w)
 	}
-	if reply, ok, err := n.replica.Handle(ctx, m); ok {
+	if reply, ok, err := n.replica.Handle(ctx, from, m); ok {
 		return reply, err
 	}
 	if reply, ok, err := n.resolvers.Serve(m); ok {

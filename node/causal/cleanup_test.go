@@ -96,10 +96,13 @@ func (w *world) prune(o Object) Object {
 	for _, wr := range w.writes {
 		wr.settled = wr.settled || (o.Context.Contains(wr.dot) && !open(wr.dot.Actor))
 	}
-	return Object{
-		Context:  slices.DeleteFunc(slices.Clone(o.Context), func(s Seen) bool { return !open(s.Actor) }),
-		Versions: o.Versions,
+	var actors []Actor
+	for _, s := range o.Context {
+		if open(s.Actor) {
+			actors = append(actors, s.Actor)
+		}
 	}
+	return o.Prune(actors)
 }
 
 func (w *world) client() holder {

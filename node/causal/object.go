@@ -292,3 +292,21 @@ func (o Object) ValueBytes() int {
 	}
 	return n
 }
+
+// Prune returns o without the actors in its context that no version is labelled with and that are not
+// among open. It is right only where no replica, hint, message or token holds anything of those actors
+// that o has not seen, and none of them writes again: see the settle round.
+func (o Object) Prune(open []Actor) Object {
+	needed := func(a Actor) bool {
+		return slices.Contains(open, a) || slices.ContainsFunc(o.Versions, func(v Version) bool {
+			return slices.ContainsFunc(v.Label, func(r Range) bool { return r.Actor == a })
+		})
+	}
+	kept := make(Context, 0, len(o.Context))
+	for _, s := range o.Context {
+		if needed(s.Actor) {
+			kept = append(kept, s)
+		}
+	}
+	return Object{Context: kept, Versions: o.Versions}
+}

@@ -44,12 +44,16 @@ type Settings struct {
 	Transport Transport
 	Local     Local
 	Settler   *conflict.Settler
-	Tokens    causal.TokenKey
-	Limits    config.Limits
+	// Flights counts the objects that requests have in hand.
+	Flights *replica.Flights
+	Tokens  causal.TokenKey
+	Limits  config.Limits
 	// Stale is told of a replica that a read saw behind; it must not block.
-	Stale  func(node string, t wire.Target, o causal.Object)
-	Now    func() time.Time
-	Logger *slog.Logger
+	Stale func(node string, t wire.Target, o causal.Object)
+	// Foreground is told how long clients' requests took; it must not block.
+	Foreground func(d time.Duration)
+	Now        func() time.Time
+	Logger     *slog.Logger
 }
 
 // Coordinator is safe for concurrent use. Close waits for what its requests left running.
@@ -82,6 +86,8 @@ func (c *Coordinator) Close() {
 	c.stop()
 	c.mu.group.Wait()
 }
+
+func (c *Coordinator) observeForeground(began time.Time) { c.s.Foreground(c.s.Now().Sub(began)) }
 
 // spawn runs f in the coordinator's group; it reports false after Close.
 func (c *Coordinator) spawn(f func()) bool {
@@ -139,7 +145,7 @@ func (c *Coordinator) plan(keyspace string, key []byte, o Options) (plan, error)
 	p := plan{
 		view: v, keyspace: ks, sloppy: !o.PrimariesOnly,
 		target: wire.Target{Keyspace: ks.Name, KeyspaceID: ks.ID(), Key: key},
-		policy: policyOf(v, ks),
+		policy: replica.PolicyOf(v, ks),
 	}
 	p.list = v.Ring.PreferenceList(replica.Ref(v, p.target, "").Partition)
 	var err error
@@ -154,14 +160,6 @@ func (c *Coordinator) plan(keyspace string, key []byte, o Options) (plan, error)
 
 func unknownKeyspace(name string) error {
 	return &Error{Code: CodeKeyspaceUnknown, Detail: fmt.Sprintf("there is no keyspace %q", name)}
-}
-
-func policyOf(v *cluster.View, ks cluster.Keyspace) conflict.Policy {
-	p := conflict.Policy{Keyspace: ks.Name, Conflict: ks.Conflict, MaxValueBytes: ks.MaxValueBytes}
-	if b, ok := v.Active(ks.Name); ok && ks.Conflict == config.PolicyResolver {
-		p.Module, p.Epoch, p.Lawful = b.SHA256, b.Epoch, b.Lawful
-	}
-	return p
 }
 
 // quorum resolves a client's R or W against the keyspace's default and N.

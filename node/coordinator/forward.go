@@ -116,6 +116,7 @@ func written(m wire.Message) (outcome, error) {
 // HandleWrite coordinates a write that another node forwarded. It is never forwarded again: if this
 // node is no primary in its own view, the views differ, and it coordinates all the same with a hint.
 func (c *Coordinator) HandleWrite(ctx context.Context, m *wire.Write) (wire.Message, error) {
+	defer c.s.Flights.End(c.s.Flights.Begin())
 	// The value was checked by the node that the client talks to.
 	p, err := c.plan(m.Keyspace, m.Key, Options{R: Quorum(m.R), W: Quorum(m.W), PrimariesOnly: !m.Sloppy})
 	if err != nil {

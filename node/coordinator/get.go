@@ -18,6 +18,7 @@ import (
 // keyspace's policy says what stands. Replicas that answered something else are repaired after the
 // answer.
 func (c *Coordinator) Get(ctx context.Context, req ReadRequest) (Answer, error) {
+	defer c.observeForeground(c.s.Now())
 	p, err := c.plan(req.Keyspace, req.Key, req.Options)
 	if err != nil {
 		return Answer{}, err
@@ -87,12 +88,15 @@ func (c *Coordinator) read(ctx context.Context, p plan) (causal.Object, error) {
 func (c *Coordinator) readUntil(ctx context.Context, p plan, good func(causal.Object) bool) (causal.Object, error) {
 	bg, cancel := c.detach(ctx)
 	answered := make(chan readResult, 1)
+	flight := c.s.Flights.Join()
 	started := c.spawn(func() {
 		defer cancel()
+		defer c.s.Flights.End(flight)
 		newReading(c, bg, p, good).run(answered)
 	})
 	if !started {
 		cancel()
+		c.s.Flights.End(flight)
 		return causal.Object{}, &Error{Code: CodeNotReady, Detail: "the node is stopping", Retryable: true}
 	}
 	res := await(ctx, answered, func(err error) readResult { return readResult{err: err} })

@@ -20,6 +20,8 @@ import (
 // The answer comes when W replicas have the write on disk. On an error with MaybeStored the write may
 // be on fewer.
 func (c *Coordinator) Write(ctx context.Context, req WriteRequest) (Answer, error) {
+	defer c.s.Flights.End(c.s.Flights.Begin())
+	defer c.observeForeground(c.s.Now())
 	p, err := c.plan(req.Keyspace, req.Key, req.Options)
 	if err != nil {
 		return Answer{}, err
@@ -159,16 +161,21 @@ func (c *Coordinator) replicate(ctx context.Context, p plan, o causal.Object, hi
 	bg, cancel := c.detach(ctx)
 	answered := make(chan error, 1)
 	encoded := causal.AppendObject(nil, o)
+	flight := c.s.Flights.Join()
 	started := c.spawn(func() {
 		defer cancel()
+		defer c.s.Flights.End(flight)
 		self := target{node: c.s.Self, hintFor: hintFor}
 		r := c.newRound(bg, p, self, func(t target) wire.Message {
-			return &wire.Apply{Target: p.target, Object: encoded, HintFor: t.hintFor, Buffered: p.durability() == store.Buffered}
+			return &wire.Apply{
+				Target: p.target, Object: encoded, HintFor: t.hintFor, Buffered: p.durability() == store.Buffered, Generation: flight,
+			}
 		})
 		c.gather(r, p, self, answered)
 	})
 	if !started {
 		cancel()
+		c.s.Flights.End(flight)
 		return &Error{Code: CodeNotReady, Detail: "the node is stopping", Retryable: true, MaybeStored: true}
 	}
 	return await(ctx, answered, func(err error) error { return err })

@@ -16,6 +16,7 @@ import (
 	"dynamo/node/config"
 	"dynamo/node/conflict"
 	"dynamo/node/peer"
+	"dynamo/node/replica"
 	"dynamo/node/wire"
 	"dynamo/resolver"
 )
@@ -311,7 +312,7 @@ func (r *Resolvers) Try(ctx context.Context, keyspace, candidate string, req Try
 	if !ok {
 		return TryResult{}, unknownKeyspace(keyspace)
 	}
-	p := policyOf(v, ks)
+	p := replica.PolicyOf(v, ks)
 	if candidate != "" {
 		sha, err := hex.DecodeString(candidate)
 		if err != nil || len(sha) != len(p.Module) {

@@ -140,7 +140,7 @@ func (p *buffers) put(b *[]byte) {
 // is: it travels on a connection of its own.
 func bulk(m wire.Message) bool {
 	switch m := m.(type) {
-	case *wire.List, *wire.MetaSync, *wire.ModuleGet, *wire.ModulePut:
+	case *wire.List, *wire.MetaSync, *wire.ModuleGet, *wire.ModulePut, *wire.TreeKeys, *wire.ObjectsGet, *wire.ObjectsPut:
 		return true
 	case *wire.Apply:
 		return len(m.Object) > bulkRequestsBytes

@@ -1,5 +1,5 @@
-// Package repair is all that runs without a client: handing hints back to their primaries and bringing
-// stale replicas up to date.
+// Package repair is all that runs without a client: handing hints back to their primaries, bringing stale
+// replicas up to date, comparing replicas by their hash trees, and forgetting what all have agreed on.
 package repair
 
 import (
@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"dynamo/node/causal"
+	"dynamo/node/cluster"
+	"dynamo/node/replica"
 	"dynamo/node/store"
 	"dynamo/node/wire"
 )
@@ -44,7 +46,26 @@ type Options struct {
 	Self      string
 	Transport Transport
 	Hints     Hints
+	// Flights counts the objects that are in hand here.
+	Flights   *replica.Flights
 	Reachable func(id string) bool
+	// Trees, Copies and Checker are this node's disk and replica as anti-entropy needs them.
+	Trees   Trees
+	Copies  Copies
+	Checker Checker
+	// Corrupt is told of copies that cannot be read; it must not block.
+	Corrupt func(ref store.Ref)
+	// Merger collapses siblings in the settle round.
+	Merger Merger
+	View   func() *cluster.View
+	// SettleAfter is how long a key must be quiet before what is settled about it is forgotten. Shorter than
+	// a context token lives, and a token could bring back what was deleted.
+	SettleAfter time.Duration
+	// Throttle paces all that is not urgent.
+	Throttle ThrottleOptions
+	Now      func() time.Time
+	// Draw returns a random number below n.
+	Draw func(n uint64) uint64
 	// KeyspaceName finds the name of a keyspace by its id; false for one that was dropped.
 	KeyspaceName func(id uint64) (string, bool)
 	// HandoffEvery is the pause between two looks at the hints; too long a pause leaves a returned primary
@@ -65,9 +86,12 @@ type Repairer struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	queue  chan staleReplica
-	// handoff and readRepair are what the two loops are doing.
-	handoff, readRepair atomic.Int32
-	stats               counters
+	// What the loops are doing.
+	handoff, readRepair, antiEntropy, settle, check atomic.Int32
+	stats                                           counters
+	throttle                                        *Throttle
+	exchanges                                       exchangeStats
+	settled                                         settleStats
 }
 
 type counters struct {
@@ -82,14 +106,25 @@ type Stats struct {
 	// Delivered and DeliveryFailed count hints.
 	Delivered, DeliveryFailed uint64
 	Handoff, ReadRepair       State
+
+	AntiEntropy, Settle, Check State
+	Exchanges                  ExchangeStats
+	Settled                    SettleStats
+	// Rate is what background work may move now, in bytes per second; P99 is the latency of clients' requests
+	// by which it was set.
+	Rate float64
+	P99  time.Duration
 }
 
 // Start starts the workers.
 func Start(o Options) *Repairer {
-	r := &Repairer{o: o, queue: make(chan staleReplica, o.QueueLength)}
+	r := &Repairer{o: o, throttle: NewThrottle(o.Throttle), queue: make(chan staleReplica, o.QueueLength)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.wg.Go(r.runReadRepair)
 	r.wg.Go(r.runHandoff)
+	r.wg.Go(r.runCheck)
+	r.wg.Go(r.runAntiEntropy)
+	r.wg.Go(r.runSettle)
 	return r
 }
 
@@ -99,12 +134,18 @@ func (r *Repairer) Close() {
 	r.wg.Wait()
 }
 
+// Foreground takes note of how long a client's request took; background work gives way to slow ones.
+func (r *Repairer) Foreground(d time.Duration) { r.throttle.Observe(d) }
+
 // Stats returns the counters.
 func (r *Repairer) Stats() Stats {
+	rate, p99 := r.throttle.Rate()
 	return Stats{
 		Repaired: r.stats.repaired.Load(), RepairFailed: r.stats.repairFailed.Load(), Dropped: r.stats.dropped.Load(),
 		Delivered: r.stats.delivered.Load(), DeliveryFailed: r.stats.deliveryFailed.Load(),
 		Handoff: State(r.handoff.Load()), ReadRepair: State(r.readRepair.Load()),
+		AntiEntropy: State(r.antiEntropy.Load()), Settle: State(r.settle.Load()), Check: State(r.check.Load()),
+		Exchanges: r.exchanges.get(), Settled: r.settled.get(), Rate: rate, P99: p99,
 	}
 }
 
@@ -112,6 +153,8 @@ func (r *Repairer) Stats() Stats {
 func (r *Repairer) apply(node string, t wire.Target, o causal.Object) error {
 	ctx, cancel := context.WithTimeout(r.ctx, r.o.CallTimeout)
 	defer cancel()
-	_, err := r.o.Transport.Call(ctx, node, &wire.Apply{Target: t, Object: causal.AppendObject(nil, o)})
+	flight := r.o.Flights.Join()
+	defer r.o.Flights.End(flight)
+	_, err := r.o.Transport.Call(ctx, node, &wire.Apply{Target: t, Object: causal.AppendObject(nil, o), Generation: flight})
 	return err
 }

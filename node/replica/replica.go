@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"dynamo/node/causal"
 	"dynamo/node/cluster"
@@ -24,6 +25,8 @@ type Store interface {
 	Scan(p ring.Partition, keyspace uint64, prefix, after []byte, fn func(key []byte, r store.Record) bool) error
 	Owns(a causal.Actor) bool
 	NewActor() (causal.Actor, error)
+	ScanHints(forNode string, fn func(store.Hint) bool) error
+	Flush(ctx context.Context) error
 }
 
 // Settler collapses an object that grew too wide.
@@ -33,15 +36,23 @@ type Settler interface {
 
 // Options configure a Replica. All fields are required.
 type Options struct {
+	// Self is this node's id.
+	Self    string
 	Store   Store
+	Trees   Trees
+	Flights *Flights
 	Settler Settler
 	View    func() *cluster.View
 	Limits  config.Limits
+	Now     func() time.Time
 	Logger  *slog.Logger
 }
 
 // Replica is safe for concurrent use.
-type Replica struct{ o Options }
+type Replica struct {
+	o     Options
+	fence fence
+}
 
 // New returns the replica of one disk.
 func New(o Options) *Replica { return &Replica{o: o} }
@@ -137,4 +148,13 @@ func (r *Replica) Inspect(t wire.Target) ([]Copy, error) {
 		}
 	}
 	return out, nil
+}
+
+// PolicyOf is how the siblings of a keyspace are settled, by the metadata of one moment.
+func PolicyOf(v *cluster.View, ks cluster.Keyspace) conflict.Policy {
+	p := conflict.Policy{Keyspace: ks.Name, Conflict: ks.Conflict, MaxValueBytes: ks.MaxValueBytes}
+	if b, ok := v.Active(ks.Name); ok && ks.Conflict == config.PolicyResolver {
+		p.Module, p.Epoch, p.Lawful = b.SHA256, b.Epoch, b.Lawful
+	}
+	return p
 }

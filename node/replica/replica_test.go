@@ -73,7 +73,10 @@ func newFixture(t *testing.T) *fixture {
 		}
 	})
 	f := &fixture{store: s, state: state, merger: &union{}}
-	f.Replica = New(Options{Store: s, Settler: f.merger, View: state.View, Limits: config.DefaultLimits(), Logger: log})
+	f.Replica = New(Options{
+		Self: "n1", Store: s, Trees: s, Flights: NewFlights(1), Settler: f.merger, View: state.View, Limits: config.DefaultLimits(),
+		Now: time.Now, Logger: log,
+	})
 	return f
 }
 

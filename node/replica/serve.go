@@ -13,20 +13,57 @@ import (
 
 // Handle answers the messages of other nodes that are about this node's copies. handled is false for
 // all other messages.
-func (r *Replica) Handle(ctx context.Context, m wire.Message) (reply wire.Message, handled bool, err error) {
+func (r *Replica) Handle(ctx context.Context, from string, m wire.Message) (reply wire.Message, handled bool, err error) {
 	switch m := m.(type) {
 	case *wire.Read:
 		reply, err = r.serveRead(m)
 	case *wire.Apply:
-		reply, err = r.serveApply(ctx, m)
+		reply, err = r.serveApply(ctx, from, m)
 	case *wire.Inspect:
 		reply, err = r.serveInspect(m)
 	case *wire.List:
 		reply, err = r.List(m)
+	case *wire.TreeCompare:
+		reply = r.Compare(m)
+	case *wire.TreeDigests:
+		reply, err = r.Digests(m)
+	case *wire.TreeKeys:
+		reply, err = r.TreeKeys(m)
+	case *wire.ObjectsGet:
+		reply, err = r.Objects(m)
+	case *wire.ObjectsPut:
+		reply, err = r.serveObjectsPut(ctx, from, m)
+	default:
+		return r.handleSettle(ctx, m)
+	}
+	return reply, true, failure(err)
+}
+
+func (r *Replica) handleSettle(ctx context.Context, m wire.Message) (reply wire.Message, handled bool, err error) {
+	switch m := m.(type) {
+	case *wire.SettleBarrier:
+		var g uint64
+		g, err = r.o.Flights.Barrier(ctx)
+		reply = &wire.SettleBarrierReply{Generation: g}
+	case *wire.SettleFence:
+		reply, err = r.SettleFence(ctx, m)
+	case *wire.SettleCheck:
+		reply, err = r.SettleCheck(ctx, m)
+	case *wire.SettleApply:
+		reply, err = r.SettleApply(ctx, m)
 	default:
 		return nil, false, nil
 	}
 	return reply, true, failure(err)
+}
+
+// serveObjectsPut holds a flight while an object of another node is in hand, as serveApply does.
+func (r *Replica) serveObjectsPut(ctx context.Context, from string, m *wire.ObjectsPut) (wire.Message, error) {
+	defer r.o.Flights.End(r.o.Flights.Begin())
+	if err := r.admit(from, m.Generation); err != nil {
+		return nil, err
+	}
+	return &wire.Ack{}, r.ApplyAll(ctx, m.KeyspaceID, m.Entries)
 }
 
 func (r *Replica) serveRead(m *wire.Read) (wire.Message, error) {
@@ -42,7 +79,11 @@ func (r *Replica) serveRead(m *wire.Read) (wire.Message, error) {
 	return reply, nil
 }
 
-func (r *Replica) serveApply(ctx context.Context, m *wire.Apply) (wire.Message, error) {
+func (r *Replica) serveApply(ctx context.Context, from string, m *wire.Apply) (wire.Message, error) {
+	defer r.o.Flights.End(r.o.Flights.Begin())
+	if err := r.admit(from, m.Generation); err != nil {
+		return nil, err
+	}
 	o, err := causal.DecodeObject(m.Object)
 	if err != nil {
 		return nil, fmt.Errorf("apply: %w", err)

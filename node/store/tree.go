@@ -329,6 +329,27 @@ func (s *Store) TreeLeaves(id TreeID, branch int) ([]merkle.Digest, error) {
 	return out, err
 }
 
+// Entry returns the index entry of an own copy.
+func (s *Store) Entry(ref Ref) (e Entry, found bool, err error) {
+	if err := s.enter(); err != nil {
+		return Entry{}, false, err
+	}
+	defer s.exit()
+	raw, err := s.value(indexKey(ref.tree(), ref.Key))
+	if err != nil {
+		return Entry{}, false, s.readError(ref, "", err)
+	}
+	if raw == nil {
+		return Entry{}, false, nil
+	}
+	if e, err = decodeEntry(raw); err != nil {
+		s.doubt.Store(true)
+		return Entry{}, false, s.corrupt(ref, "index entry of "+ref.String(), err)
+	}
+	e.Key = ref.Key
+	return e, true, nil
+}
+
 // Entries calls fn for the entries of the leaves in [from, to), in order of leaf and then of key,
 // strictly after the key `after` unless that is nil, until fn returns false. It sees one moment. What is
 // passed is the caller's to keep.

@@ -31,6 +31,23 @@ const (
 	KindModuleGet
 	KindModuleReply
 	KindModulePut
+	KindTreeCompare
+	KindTreeCompareReply
+	KindTreeDigests
+	KindTreeDigestsReply
+	KindTreeKeys
+	KindTreeKeysReply
+	KindObjectsGet
+	KindObjectsReply
+	KindObjectsPut
+	KindSettleBarrier
+	KindSettleBarrierReply
+	KindSettleFence
+	KindSettleFenceReply
+	KindSettleCheck
+	KindSettleCheckReply
+	KindSettleApply
+	KindSettleApplyReply
 )
 
 // String returns the name of the message.
@@ -43,6 +60,23 @@ func (k Kind) String() string {
 		KindList: "list", KindListReply: "list-reply",
 		KindMetaSync: "meta-sync", KindMetaSyncReply: "meta-sync-reply",
 		KindModuleGet: "module-get", KindModuleReply: "module-reply", KindModulePut: "module-put",
+		KindTreeCompare:        "tree-compare",
+		KindTreeCompareReply:   "tree-compare-reply",
+		KindTreeDigests:        "tree-digests",
+		KindTreeDigestsReply:   "tree-digests-reply",
+		KindTreeKeys:           "tree-keys",
+		KindTreeKeysReply:      "tree-keys-reply",
+		KindObjectsGet:         "objects-get",
+		KindObjectsReply:       "objects-reply",
+		KindObjectsPut:         "objects-put",
+		KindSettleBarrier:      "settle-barrier",
+		KindSettleBarrierReply: "settle-barrier-reply",
+		KindSettleFence:        "settle-fence",
+		KindSettleFenceReply:   "settle-fence-reply",
+		KindSettleCheck:        "settle-check",
+		KindSettleCheckReply:   "settle-check-reply",
+		KindSettleApply:        "settle-apply",
+		KindSettleApplyReply:   "settle-apply-reply",
 	}
 	if k == 0 || int(k) >= len(names) {
 		return fmt.Sprintf("kind-%d", uint8(k))
@@ -54,7 +88,7 @@ func (k Kind) String() string {
 // answered by KindFailure instead.
 func (k Kind) Reply() Kind {
 	switch k {
-	case KindPing, KindApply, KindModulePut:
+	case KindPing, KindApply, KindModulePut, KindObjectsPut:
 		return KindAck
 	case KindRead:
 		return KindReadReply
@@ -68,6 +102,22 @@ func (k Kind) Reply() Kind {
 		return KindMetaSyncReply
 	case KindModuleGet:
 		return KindModuleReply
+	case KindTreeCompare:
+		return KindTreeCompareReply
+	case KindTreeDigests:
+		return KindTreeDigestsReply
+	case KindTreeKeys:
+		return KindTreeKeysReply
+	case KindObjectsGet:
+		return KindObjectsReply
+	case KindSettleBarrier:
+		return KindSettleBarrierReply
+	case KindSettleFence:
+		return KindSettleFenceReply
+	case KindSettleCheck:
+		return KindSettleCheckReply
+	case KindSettleApply:
+		return KindSettleApplyReply
 	}
 	return 0
 }
@@ -157,8 +207,7 @@ func (d *Decoder) message(kind Kind) Message {
 	case KindModulePut:
 		return &ModulePut{Module: d.Blob()}
 	}
-	d.Fail("unknown kind")
-	return nil
+	return d.repairMessage(kind)
 }
 
 // Target names a key.
@@ -269,7 +318,7 @@ func (d *Decoder) readReply() *ReadReply {
 
 // Apply asks a node to join an object into what it holds. Idempotent.
 //
-//	apply := u8 flags (1 buffered)  target  bytes hintFor  bytes object
+//	apply := u8 flags (1 buffered, 2 generation)  target  bytes hintFor  bytes object  [uvarint generation]
 type Apply struct {
 	Target
 	Object []byte
@@ -277,19 +326,32 @@ type Apply struct {
 	HintFor string
 	// Buffered allows an answer before the copy is durable.
 	Buffered bool
+	// Generation is when the sender took the object in hand, by its own count. A node that was asked to
+	// (SettleFence) refuses what is older: it may have been on its way since before a key was cleaned up.
+	Generation uint64
 }
 
 // AppendTo implements Message.
 func (m *Apply) AppendTo(dst []byte) []byte {
-	dst = AppendFlags(dst, m.Buffered)
+	dst = AppendFlags(dst, m.Buffered, m.Generation != 0)
 	dst = m.Target.appendTo(dst)
 	dst = AppendBytes(dst, m.HintFor)
-	return AppendBytes(dst, m.Object)
+	dst = AppendBytes(dst, m.Object)
+	if m.Generation != 0 {
+		dst = binary.AppendUvarint(dst, m.Generation)
+	}
+	return dst
 }
 
 func (d *Decoder) apply() *Apply {
-	f := d.Flags(1)
-	return &Apply{Buffered: f&1 != 0, Target: d.target(), HintFor: d.String(), Object: d.Blob()}
+	f := d.Flags(2)
+	m := &Apply{Buffered: f&1 != 0, Target: d.target(), HintFor: d.String(), Object: d.Blob()}
+	if f&2 != 0 {
+		if m.Generation = d.Uvarint(); m.Generation == 0 {
+			d.Fail("no generation")
+		}
+	}
+	return m
 }
 
 // Write forwards a client's put or delete to a node that coordinates it. Not idempotent: done twice,
@@ -434,20 +496,26 @@ type ListEntry struct{ Key, Object []byte }
 
 // AppendTo implements Message.
 func (m *ListReply) AppendTo(dst []byte) []byte {
-	dst = AppendFlags(dst, m.More)
-	dst = binary.AppendUvarint(dst, uint64(len(m.Entries)))
-	for _, e := range m.Entries {
+	return appendEntries(AppendFlags(dst, m.More), m.Entries)
+}
+
+func appendEntries(dst []byte, entries []ListEntry) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(entries)))
+	for _, e := range entries {
 		dst = AppendBytes(AppendBytes(dst, e.Key), e.Object)
 	}
 	return dst
 }
 
 func (d *Decoder) listReply() *ListReply {
-	m := &ListReply{More: d.Flags(1) != 0}
+	return &ListReply{More: d.Flags(1) != 0, Entries: d.entries()}
+}
+
+func (d *Decoder) entries() (out []ListEntry) {
 	for n := d.Count(2); n > 0 && d.err == nil; n-- {
-		m.Entries = append(m.Entries, ListEntry{d.Key(), d.Blob()})
+		out = append(out, ListEntry{d.Key(), d.Blob()})
 	}
-	return m
+	return out
 }
 
 // MetaSync exchanges the cluster's metadata: 32 bytes digest, bytes state. Idempotent.

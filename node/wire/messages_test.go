@@ -12,25 +12,29 @@ import (
 	"pgregory.net/rapid"
 
 	"dynamo/node/causal"
+	"dynamo/node/merkle"
+	"dynamo/node/ring"
 )
 
 var allKinds = []Kind{
 	KindPing, KindAck, KindFailure, KindRead, KindReadReply, KindApply, KindWrite, KindWriteReply,
 	KindInspect, KindInspectReply, KindList, KindListReply, KindMetaSync, KindMetaSyncReply,
 	KindModuleGet, KindModuleReply, KindModulePut,
+	KindTreeCompare, KindTreeCompareReply, KindTreeDigests, KindTreeDigestsReply, KindTreeKeys, KindTreeKeysReply, KindObjectsGet, KindObjectsReply, KindObjectsPut, KindSettleBarrier, KindSettleBarrierReply, KindSettleFence, KindSettleFenceReply, KindSettleCheck, KindSettleCheckReply, KindSettleApply, KindSettleApplyReply,
 }
 
 func sampleMessages() []Message {
 	target := Target{Keyspace: "carts", KeyspaceID: 0x0102030405060708, Key: []byte("k\x00/")}
 	hash := causal.Hash{0: 0xaa, 15: 0xbb}
 	digest := [32]byte{0: 0xcc, 31: 0xdd}
+	tree, sum := Tree{7, 0x0102030405060708}, merkle.Digest{Sum: [16]byte{0: 0xee, 15: 0xff}, Count: 2}
 	return []Message{
 		&Ping{},
 		&Ack{},
 		&Failure{Code: "overloaded", Detail: "busy", Retryable: true, MaybeStored: true},
 		&Read{Target: target, Hints: true, WantObject: true, Known: hash},
 		&ReadReply{Hash: hash, Object: []byte{1, 2, 3}},
-		&Apply{Target: target, Object: []byte{9}, HintFor: "n2", Buffered: true},
+		&Apply{Target: target, Object: []byte{9}, HintFor: "n2", Buffered: true, Generation: 300},
 		&Write{
 			Target: target, Token: "AbC", Value: causal.Value{Bytes: []byte("v"), ContentType: "text/plain", TimeMs: 300, Deleted: true},
 			W: 2, R: -1, Sloppy: true, IfMatch: `"x"`, IfNoneMatch: true, RequestID: "r1",
@@ -45,6 +49,23 @@ func sampleMessages() []Message {
 		&ModuleGet{SHA256: digest},
 		&ModuleReply{Found: true, Module: []byte("\x00asm")},
 		&ModulePut{Module: []byte("\x00asm")},
+		&TreeCompare{Roots: []TreeRoot{{tree, sum}}},
+		&TreeCompareReply{Verdicts: []TreeVerdict{TreeEqual, TreeDiffers, TreeUnready}},
+		&TreeDigests{Tree: tree, Branch: -1},
+		&TreeDigestsReply{Digests: []merkle.Digest{sum, {}}},
+		&TreeKeys{Tree: tree, From: 64, To: 4096, After: []byte("k")},
+		&TreeKeysReply{Keys: []KeyHash{{[]byte("k"), hash}}, More: true},
+		&ObjectsGet{KeyspaceID: 5, Keys: [][]byte{[]byte("k"), []byte("l")}},
+		&ObjectsReply{Entries: []ListEntry{{Key: []byte("k"), Object: []byte{1}}, {Key: []byte("l")}}},
+		&ObjectsPut{KeyspaceID: 5, Generation: 300, Entries: []ListEntry{{Key: []byte("k"), Object: []byte{1}}}},
+		&SettleBarrier{},
+		&SettleBarrierReply{Generation: 300},
+		&SettleFence{Generations: []NodeGeneration{{"n1", 300}}},
+		&SettleFenceReply{Hinted: []ring.Partition{7}},
+		&SettleCheck{KeyspaceID: 5, Keys: [][]byte{[]byte("k")}},
+		&SettleCheckReply{Copies: []SettleCopy{{hash, 300, causal.Actor{Node: causal.NodeID{1}, Incarnation: 2, Seq: 3}}, {}}},
+		&SettleApply{KeyspaceID: 5, Items: []SettleItem{{[]byte("k"), hash, []byte{9}}, {Key: []byte("l"), Agreed: hash}}},
+		&SettleApplyReply{Done: 2},
 	}
 }
 
@@ -55,23 +76,40 @@ func TestGoldenBytes(t *testing.T) {
 		digest = "cc000000000000000000000000000000000000000000000000000000000000dd"
 	)
 	want := map[Kind]string{
-		KindPing:          "",
-		KindAck:           "",
-		KindFailure:       "03" + "0a" + "6f7665726c6f61646564" + "04" + "62757379",
-		KindRead:          "03" + target + hash,
-		KindReadReply:     hash + "03" + "010203",
-		KindApply:         "01" + target + "02" + "6e32" + "01" + "09",
-		KindWrite:         "07" + target + "03" + "416243" + "ac02" + "0a" + "746578742f706c61696e" + "01" + "76" + "04" + "01" + "03" + "227822" + "02" + "7231",
-		KindWriteReply:    "02" + "0707" + "03" + "746f6b",
-		KindInspect:       target,
-		KindInspectReply:  "01" + "01" + "02" + "02" + "6e33" + "01" + "02" + "02" + "6e34" + "00",
-		KindList:          "01" + "02" + "6b73" + "0000000000000005" + "01" + "70" + "02" + "7061" + "c801",
-		KindListReply:     "01" + "02" + "01" + "61" + "01" + "01" + "01" + "62" + "00",
-		KindMetaSync:      digest + "02" + "0405",
-		KindMetaSyncReply: digest + "01" + "06",
-		KindModuleGet:     digest,
-		KindModuleReply:   "01" + "04" + "0061736d",
-		KindModulePut:     "04" + "0061736d",
+		KindPing:               "",
+		KindAck:                "",
+		KindFailure:            "03" + "0a" + "6f7665726c6f61646564" + "04" + "62757379",
+		KindRead:               "03" + target + hash,
+		KindReadReply:          hash + "03" + "010203",
+		KindApply:              "03" + target + "02" + "6e32" + "01" + "09" + "ac02",
+		KindWrite:              "07" + target + "03" + "416243" + "ac02" + "0a" + "746578742f706c61696e" + "01" + "76" + "04" + "01" + "03" + "227822" + "02" + "7231",
+		KindWriteReply:         "02" + "0707" + "03" + "746f6b",
+		KindInspect:            target,
+		KindInspectReply:       "01" + "01" + "02" + "02" + "6e33" + "01" + "02" + "02" + "6e34" + "00",
+		KindList:               "01" + "02" + "6b73" + "0000000000000005" + "01" + "70" + "02" + "7061" + "c801",
+		KindListReply:          "01" + "02" + "01" + "61" + "01" + "01" + "01" + "62" + "00",
+		KindMetaSync:           digest + "02" + "0405",
+		KindMetaSyncReply:      digest + "01" + "06",
+		KindModuleGet:          digest,
+		KindModuleReply:        "01" + "04" + "0061736d",
+		KindModulePut:          "04" + "0061736d",
+		KindSettleBarrier:      "",
+		KindTreeCompare:        "01000000070102030405060708ee0000000000000000000000000000ff0000000000000002",
+		KindTreeCompareReply:   "03000102",
+		KindTreeDigests:        "00000007010203040506070801",
+		KindTreeDigestsReply:   "02ee0000000000000000000000000000ff0000000000000002000000000000000000000000000000000000000000000000",
+		KindTreeKeys:           "000000070102030405060708408020016b",
+		KindTreeKeysReply:      "0101016baa0000000000000000000000000000bb",
+		KindObjectsGet:         "000000000000000502016b016c",
+		KindObjectsReply:       "02016b0101016c00",
+		KindObjectsPut:         "0000000000000005ac0201016b0101",
+		KindSettleBarrierReply: "ac02",
+		KindSettleFence:        "01026e31ac02",
+		KindSettleFenceReply:   "0100000007",
+		KindSettleCheck:        "000000000000000501016b",
+		KindSettleCheckReply:   "02aa0000000000000000000000000000bbac0201010000000000000000000000000000000203000000000000000000000000000000000000",
+		KindSettleApply:        "000000000000000502016baa0000000000000000000000000000bb0109016caa0000000000000000000000000000bb00",
+		KindSettleApplyReply:   "02",
 	}
 	seen := map[Kind]bool{}
 	for _, m := range sampleMessages() {
@@ -234,4 +272,19 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("%s: %x encodes to %x", m.Kind(), b, again)
 		}
 	})
+}
+
+// Before there were generations an apply ended after the object.
+func TestOldApply(t *testing.T) {
+	b, err := hex.DecodeString("01" + "05" + "6361727473" + "0102030405060708" + "03" + "6b002f" + "02" + "6e32" + "01" + "09")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := Decode(KindApply, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := m.(*Apply); a.Generation != 0 || a.HintFor != "n2" || !a.Buffered || string(a.Object) != "\t" {
+		t.Fatalf("%+v", a)
+	}
 }
