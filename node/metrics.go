@@ -3,6 +3,8 @@ package node
 import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"dynamo/node/repair"
 )
 
 // newRegistry returns the node's metrics; each registry is the node's own, so that several nodes can
@@ -50,7 +52,7 @@ func (s sink) send(t prometheus.ValueType, name, help string, v float64, labels 
 
 func (c collector) store(m sink) {
 	st := c.n.store.Stats()
-	m.gauge("store_keys", "Estimate of the keys this node holds, tombstones included.", float64(st.Keys))
+	m.gauge("store_keys", "Keys this node holds, tombstones included.", float64(st.Keys))
 	m.gauge("store_disk_bytes", "What the database takes on the disk.", float64(st.DiskBytes))
 	m.counter("store_reads_total", "Records read.", st.Reads)
 	m.counter("store_updates_total", "Records changed.", st.Updates)
@@ -82,12 +84,44 @@ func (c collector) repair(m sink) {
 	m.counter("read_repairs_total", "Replicas that were behind and were sent the joined object of a read.", st.Dropped, "outcome", "dropped")
 	m.counter("hints_delivered_total", "Hints handed back to their primary.", st.Delivered, "outcome", "done")
 	m.counter("hints_delivered_total", "Hints handed back to their primary.", st.DeliveryFailed, "outcome", "failed")
-	m.gauge("worker_busy", "Whether a background worker has work in hand.", float64(st.Handoff), "worker", "handoff")
-	m.gauge("worker_busy", "Whether a background worker has work in hand.", float64(st.ReadRepair), "worker", "read_repair")
+	for worker, state := range map[string]repair.State{
+		"handoff": st.Handoff, "read_repair": st.ReadRepair, "anti_entropy": st.AntiEntropy, "settle": st.Settle, "check": st.Check,
+	} {
+		busy := 0.0
+		if state == repair.Busy {
+			busy = 1
+		}
+		m.gauge("worker_busy", "Whether a background worker has work in hand.", busy, "worker", worker)
+	}
+	c.exchanges(m, st)
 	for node, h := range c.n.store.HintStats() {
 		m.gauge("hints", "Hints kept for a primary that is away.", float64(h.Count), "for", node)
 		m.gauge("hint_bytes", "Bytes of the hints kept for a primary that is away.", float64(h.Bytes), "for", node)
 	}
+}
+
+func (c collector) exchanges(m sink, st repair.Stats) {
+	e := st.Exchanges
+	const trees = "Hash trees that were compared with another replica's, by outcome."
+	m.counter("exchange_trees_total", trees, e.Compared-e.Differed, "outcome", "equal")
+	m.counter("exchange_trees_total", trees, e.Differed, "outcome", "different")
+	m.counter("exchange_trees_total", trees, e.Unready, "outcome", "unready")
+	m.counter("exchange_keys_total", "Keys that anti-entropy found different on two replicas.", e.Keys)
+	m.counter("exchange_objects_total", "Objects moved by anti-entropy.", e.Sent, "direction", "out")
+	m.counter("exchange_objects_total", "Objects moved by anti-entropy.", e.Received, "direction", "in")
+	m.counter("exchange_failures_total", "Exchanges that broke off.", e.Failed)
+	if !e.Clean.IsZero() {
+		m.gauge("exchange_clean_timestamp_seconds", "When all trees were last compared with all other replicas.", float64(e.Clean.UnixMilli())/1e3)
+	}
+	m.gauge("repair_rate_bytes", "What background work may move now, per second.", st.Rate)
+	m.gauge("repair_foreground_p99_seconds", "Latency of clients' requests by which that rate was set.", st.P99.Seconds())
+	s := st.Settled
+	m.counter("settle_rounds_total", "Settle rounds begun.", s.Rounds)
+	m.counter("settle_aborted_total", "Settle rounds put off, as when a member is away.", s.Aborted)
+	m.counter("settle_keys_total", "Keys settled.", s.Reaped, "what", "tombstone")
+	m.counter("settle_keys_total", "Keys settled.", s.Collapsed, "what", "siblings")
+	m.counter("settle_keys_total", "Keys settled.", s.Pruned, "what", "context")
+	m.counter("settle_refused_total", "Keys on which the primaries did not agree yet.", s.Refused)
 }
 
 func (c collector) resolvers(m sink) {

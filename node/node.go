@@ -246,3 +246,9 @@ func (n *Node) draw(below uint64) uint64 {
 	}
 	return binary.LittleEndian.Uint64(b[:]) % max(below, 1)
 }
+
+// Keys is how many copies this node holds, tombstones included.
+func (n *Node) Keys() uint64 { return uint64(n.store.Stats().Keys) }
+
+// DropKeyspace drops a keyspace on every node, for programs that run a node inside of them.
+func (n *Node) DropKeyspace(ctx context.Context, name string) error { return n.state.DropKeyspace(ctx, name) }

@@ -2,10 +2,15 @@ package node
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
+	"slices"
 
 	"dynamo/node/cluster"
+	"dynamo/node/coordinator"
 	"dynamo/node/peer"
+	"dynamo/node/ring"
+	"dynamo/node/store"
 	"dynamo/node/wire"
 )
 
@@ -143,3 +148,25 @@ func (f faults) Cut(nodes []string) error {
 	f.n.log.Warn("fault injection: cut", "from", nodes)
 	return nil
 }
+
+// Partitions returns what this node holds of the partitions that it is a primary of.
+func (f faults) Partitions() []coordinator.PartitionCopy {
+	out := []coordinator.PartitionCopy{}
+	v := f.n.state.View()
+	for _, ks := range v.Keyspaces() {
+		for p := range v.Ring.Q() {
+			list := v.Ring.PreferenceList(ring.Partition(p))
+			if !slices.Contains(list[:min(ks.N, len(list))], f.n.o.ID) {
+				continue
+			}
+			root, sound := f.n.store.TreeRoot(store.TreeID{Partition: ring.Partition(p), Keyspace: ks.ID()})
+			out = append(out, coordinator.PartitionCopy{
+				Partition: uint32(p), Keyspace: ks.Name, Count: root.Count, Sum: hex.EncodeToString(root.Sum[:]), Sound: sound,
+			})
+		}
+	}
+	return out
+}
+
+// Partitions is what a GET of /v1/debug/partitions shows, for programs that run a node inside of them.
+func (n *Node) Partitions() []coordinator.PartitionCopy { return faults{n}.Partitions() }

@@ -199,3 +199,8 @@ func (s *Server) cut(c *call) error {
 	}
 	return c.nothing(s.o.Faults.Cut(*body.Nodes))
 }
+
+// partitions is GET /v1/debug/partitions: two primaries of equal sums hold the same, to the byte.
+func (s *Server) partitions(c *call) error {
+	return c.answerJSON(fasthttp.StatusOK, map[string]any{"partitions": s.o.Faults.Partitions()})
+}

@@ -316,6 +316,10 @@ func (f *fakeAdmin) Locate(ks string, key []byte) (coordinator.Location, error) 
 	return coordinator.Location{Hash: "00", PreferenceList: []string{"n1"}}, nil
 }
 
+func (f *fakeAdmin) Partitions() []coordinator.PartitionCopy {
+	return []coordinator.PartitionCopy{{Partition: 3, Keyspace: "carts", Count: 2, Sum: "ab", Sound: true}}
+}
+
 func (f *fakeAdmin) Cut(nodes []string) error {
 	f.note("cut %v", nodes)
 	return nil

@@ -90,6 +90,7 @@ func (s *Server) table() []resource {
 		{pattern: "/", endpoints: []endpoint{{method: get, open: true, handle: s.root}}},
 	}
 	if s.o.Faults != nil {
+		rows = append(rows, resource{pattern: "/v1/debug/partitions", endpoints: []endpoint{{method: get, role: admin, handle: s.partitions}}})
 		rows = append(rows, resource{pattern: "/v1/debug/cut", endpoints: []endpoint{
 			{method: put, role: admin, body: bodyJSON, isChange: true, handle: s.cut},
 		}})

@@ -54,9 +54,12 @@ type Cluster interface {
 	Locate(keyspace string, key []byte) (coordinator.Location, error)
 }
 
-// Faults injects network faults for tests: nothing goes to or comes from nodes until Cut(nil).
+// Faults is for tests: it injects network faults and shows what a node holds.
 type Faults interface {
+	// Cut lets nothing go to or come from nodes until Cut(nil).
 	Cut(nodes []string) error
+	// Partitions returns what this node holds of the partitions that it is a primary of.
+	Partitions() []coordinator.PartitionCopy
 }
 
 // abortTime is how long Close waits for requests that were cut off.

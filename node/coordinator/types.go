@@ -330,3 +330,13 @@ type ListPage struct {
 	Entries []ListEntry
 	Next    []byte
 }
+
+// PartitionCopy is what one primary holds of a keyspace in a partition.
+type PartitionCopy struct {
+	Partition uint32 `json:"partition"`
+	Keyspace  string `json:"keyspace"`
+	Count     uint64 `json:"count"`
+	// Sum is the digest of all keys and objects, in hex; sound is false while it is made anew.
+	Sum   string `json:"sum"`
+	Sound bool   `json:"sound"`
+}

@@ -25,11 +25,18 @@ const (
 // inBubble runs f with a cluster of n nodes on virtual time.
 func inBubble(t *testing.T, n int, seed uint64, f func(t *testing.T, ctx context.Context, c *Cluster), ks ...config.Keyspace) {
 	t.Helper()
+	inTunedBubble(t, n, seed, func(*config.Limits) {}, f, ks...)
+}
+
+// inTunedBubble is inBubble with other limits.
+func inTunedBubble(t *testing.T, n int, seed uint64, tune func(*config.Limits), f func(t *testing.T, ctx context.Context, c *Cluster), ks ...config.Keyspace) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		cfg := Config(n, 16, ks...)
 		cfg.Limits.ResolverTimeout = time.Minute
+		tune(&cfg.Limits)
 		c := New(Options{
 			Config: cfg, Seed: seed, Logger: slog.New(slog.DiscardHandler), Now: time.Now,
 			ModuleCache: filepath.Join(os.TempDir(), "dynamo-test-modules"),
