@@ -251,4 +251,6 @@ func (n *Node) draw(below uint64) uint64 {
 func (n *Node) Keys() uint64 { return uint64(n.store.Stats().Keys) }
 
 // DropKeyspace drops a keyspace on every node, for programs that run a node inside of them.
-func (n *Node) DropKeyspace(ctx context.Context, name string) error { return n.state.DropKeyspace(ctx, name) }
+func (n *Node) DropKeyspace(ctx context.Context, name string) error {
+	return n.state.DropKeyspace(ctx, name)
+}

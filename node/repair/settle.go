@@ -45,8 +45,6 @@ const (
 	// settleKeys bounds the keys of one round, settleAtOnce those of one message.
 	settleKeys   = 4096
 	settleAtOnce = 256
-	// settleTimeout bounds one message of a round.
-	settleTimeout = 10 * time.Second
 	// Rounds are a tenth of settle_after apart, within these bounds.
 	settleLeast, settleMost = time.Second, 10 * time.Minute
 )

@@ -118,13 +118,18 @@ type Stats struct {
 
 // Start starts the workers.
 func Start(o Options) *Repairer {
-	r := &Repairer{o: o, throttle: NewThrottle(o.Throttle), queue: make(chan staleReplica, o.QueueLength)}
-	r.ctx, r.cancel = context.WithCancel(context.Background())
+	r := newRepairer(o)
 	r.wg.Go(r.runReadRepair)
 	r.wg.Go(r.runHandoff)
 	r.wg.Go(r.runCheck)
 	r.wg.Go(r.runAntiEntropy)
 	r.wg.Go(r.runSettle)
+	return r
+}
+
+func newRepairer(o Options) *Repairer {
+	r := &Repairer{o: o, throttle: NewThrottle(o.Throttle), queue: make(chan staleReplica, o.QueueLength)}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
 }
 
