@@ -82,11 +82,18 @@ func (c collector) repair(m sink) {
 	m.counter("read_repairs_total", "Replicas that were behind and were sent the joined object of a read.", st.Dropped, "outcome", "dropped")
 	m.counter("hints_delivered_total", "Hints handed back to their primary.", st.Delivered, "outcome", "done")
 	m.counter("hints_delivered_total", "Hints handed back to their primary.", st.DeliveryFailed, "outcome", "failed")
+	const left = "Hints that were let go without their primary, by reason."
+	m.counter("hints_dropped_total", left, st.Expired, "reason", "age")
+	m.counter("hints_dropped_total", left, st.Redirected, "reason", "member_removed")
+	m.counter("hints_dropped_total", left, st.DroppedKeyspace, "reason", "keyspace_dropped")
 	m.gauge("worker_busy", "Whether a background worker has work in hand.", float64(st.Handoff), "worker", "handoff")
 	m.gauge("worker_busy", "Whether a background worker has work in hand.", float64(st.ReadRepair), "worker", "read_repair")
 	for node, h := range c.n.store.HintStats() {
 		m.gauge("hints", "Hints kept for a primary that is away.", float64(h.Count), "for", node)
 		m.gauge("hint_bytes", "Bytes of the hints kept for a primary that is away.", float64(h.Bytes), "for", node)
+		if !h.Oldest.IsZero() {
+			m.gauge("hint_oldest_seconds", "Age of the oldest hint for a primary that is away.", c.n.o.Now().Sub(h.Oldest).Seconds(), "for", node)
+		}
 	}
 }
 

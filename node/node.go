@@ -19,6 +19,7 @@ import (
 	"dynamo/node/repair"
 	"dynamo/node/replica"
 	"dynamo/node/store"
+	"dynamo/node/wire"
 	"dynamo/resolver"
 )
 
@@ -114,7 +115,8 @@ func (n *Node) Requests() *coordinator.Coordinator { return n.coordinator }
 
 func (n *Node) openStore() error {
 	s, err := store.Open(store.Options{
-		Dir: n.self.Data, FS: n.o.FS, Logger: n.log, Rand: n.o.Rand, OnFatal: n.die,
+		Dir: n.self.Data, FS: n.o.FS, Logger: n.log, Rand: n.o.Rand, Now: n.o.Now, OnFatal: n.die,
+		HintMaxBytes: n.o.Cluster.Limits.HintMaxBytes,
 	})
 	if err != nil {
 		return err
@@ -187,6 +189,10 @@ func (n *Node) openRequests() error {
 	})
 	n.repairer = repair.Start(repair.Options{
 		Self: n.o.ID, Transport: n.transport, Hints: n.store, Reachable: n.state.Reachable, KeyspaceName: n.keyspaceName,
+		KeyspaceDropped: n.keyspaceDropped, Member: n.isMember, Primaries: n.primaries, Now: n.o.Now, HintMaxAge: limits.HintMaxAge,
+		Local: func(ctx context.Context, t wire.Target, o causal.Object) error {
+			return n.replica.Apply(ctx, t, o, "", store.Sync)
+		},
 		HandoffEvery: handoffEvery, CallTimeout: limits.RequestTimeout, QueueLength: repairQueue, Logger: n.log,
 	})
 	n.onClose(func(context.Context) error { n.repairer.Close(); return nil })

@@ -43,7 +43,7 @@ type fixture struct {
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	s, err := store.Open(store.Options{Dir: t.TempDir(), Logger: log, Rand: rand.Reader, OnFatal: func(err error) { t.Error(err) }})
+	s, err := store.Open(store.Options{Dir: t.TempDir(), Logger: log, Rand: rand.Reader, Now: time.Now, OnFatal: func(err error) { t.Error(err) }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,12 +6,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 func BenchmarkUpdateSync(b *testing.B) {
 	for _, writers := range []int{1, 64} {
 		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
-			s := mustOpen(b, Options{Dir: b.TempDir(), Rand: seeded(1)})
+			s := mustOpen(b, Options{Dir: b.TempDir(), Rand: seeded(1), Now: time.Now})
 			value := strings.Repeat("v", 256)
 			b.ReportAllocs()
 			b.ResetTimer()
@@ -36,7 +37,7 @@ func BenchmarkUpdateSync(b *testing.B) {
 }
 
 func BenchmarkGet(b *testing.B) {
-	s := mustOpen(b, Options{Dir: b.TempDir(), Rand: seeded(1)})
+	s := mustOpen(b, Options{Dir: b.TempDir(), Rand: seeded(1), Now: time.Now})
 	const keys = 100_000
 	value := strings.Repeat("v", 256)
 	for i := range keys {

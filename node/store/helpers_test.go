@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -17,7 +18,7 @@ const testDir = "/data/n1"
 func seeded(seed byte) *rand.ChaCha8 { return rand.NewChaCha8([32]byte{seed}) }
 
 func testOptions(fs FS, seed byte) Options {
-	return Options{Dir: testDir, FS: fs, Rand: seeded(seed), CacheBytes: 1 << 20}
+	return Options{Dir: testDir, FS: fs, Rand: seeded(seed), CacheBytes: 1 << 20, Now: time.Now}
 }
 
 func mustOpen(t testing.TB, o Options) *Store {

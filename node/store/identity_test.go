@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -228,7 +229,7 @@ func TestLocked(t *testing.T) {
 }
 
 func TestLockedOnDisk(t *testing.T) {
-	o := Options{Dir: t.TempDir(), Rand: seeded(1), CacheBytes: 1 << 20}
+	o := Options{Dir: t.TempDir(), Rand: seeded(1), CacheBytes: 1 << 20, Now: time.Now}
 	s := mustOpen(t, o)
 	if _, err := Open(o); !errors.Is(err, ErrLocked) {
 		t.Errorf("second open: %v", err)

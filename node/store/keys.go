@@ -12,6 +12,7 @@ import (
 //
 //	own copy := 'o'  u32 partition  u64 keyspace  key
 //	hint     := 'h'  u8 length  node  u32 partition  u64 keyspace  key
+//	queue    := 'q'  u8 length  node  u64 sequence number
 //	metadata := 'm'  name
 //	module   := 'w'  32 bytes sha256
 //	't'         is kept for the hash trees of partitions
@@ -21,6 +22,7 @@ import (
 const (
 	familyOwn    = 'o'
 	familyHint   = 'h'
+	familyQueue  = 'q'
 	familyMeta   = 'm'
 	familyModule = 'w'
 )

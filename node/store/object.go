@@ -119,12 +119,16 @@ func (s *Store) change(ref Ref, key []byte, d Durability, fn func(Record) (Recor
 	if r.Object.IsZero() {
 		r = Record{}
 	} else {
+		r.place = s.placeOf(ref, old)
 		raw = appendRecord(nil, key, r)
 	}
 	if bytes.Equal(raw, was) {
 		s.counts.unchanged.Add(1)
 		p, err := s.settled(st, d)
 		return r, p, err
+	}
+	if err := s.admitHint(ref, key, was, raw); err != nil {
+		return Record{}, nil, err
 	}
 	p, err := s.put(st, ref, key, was, raw, d)
 	return r, p, err
@@ -147,6 +151,9 @@ func (s *Store) put(st *stripe, ref Ref, key, was, raw []byte, d Durability) (*p
 		err = b.Delete(key, nil)
 	} else {
 		err = b.Set(key, raw, nil)
+	}
+	if err == nil {
+		err = s.batchHint(b, ref, key, was, raw)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("store: writing %s: %w", ref, err)
@@ -174,11 +181,12 @@ func (s *Store) count(ref Ref, key, was, raw []byte) {
 		return
 	}
 	s.hints.add(ref.HintFor, n, size)
+	s.hints.moved(ref.HintFor, key, was, raw)
 }
 
 // remove deletes the record if match says so of its bytes, under its lock. unreadable tells match that
 // the database itself could not read them.
-func (s *Store) remove(ref Ref, key []byte, match func(raw []byte, unreadable error) (bool, error)) (*pending, bool, error) {
+func (s *Store) remove(ref Ref, key []byte, d Durability, match func(raw []byte, unreadable error) (bool, error)) (*pending, bool, error) {
 	st := s.stripe(key)
 	st.Lock()
 	defer st.Unlock()
@@ -193,7 +201,7 @@ func (s *Store) remove(ref Ref, key []byte, match func(raw []byte, unreadable er
 	if raw == nil {
 		raw = []byte{}
 	}
-	p, err := s.put(st, ref, key, raw, nil, Sync)
+	p, err := s.put(st, ref, key, raw, nil, d)
 	return p, err == nil, err
 }
 
@@ -209,7 +217,7 @@ func (s *Store) DiscardCorrupt(ref Ref) (bool, error) {
 		return false, err
 	}
 	defer s.exit()
-	p, ok, err := s.remove(ref, key, func(raw []byte, unreadable error) (bool, error) {
+	p, ok, err := s.remove(ref, key, Sync, func(raw []byte, unreadable error) (bool, error) {
 		if unreadable != nil {
 			if pebble.IsCorruptionError(unreadable) {
 				return true, nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -24,6 +25,10 @@ type Options struct {
 	// Rand is where uuids come from. Required, and never to repeat itself: two disks of one uuid would
 	// mint the same dots.
 	Rand io.Reader
+	Now  func() time.Time // required: stamps hints and changes
+	// HintMaxBytes bounds what is kept in hints, keys included; 0 is no bound. Beyond it an update that
+	// would make the hints larger is answered with ErrHintsFull.
+	HintMaxBytes int64
 	// CacheBytes bounds the block cache, default 64 MiB. Too small shows as slow reads of data that is
 	// read often.
 	CacheBytes int64
@@ -55,8 +60,8 @@ func dbDir(fs FS, dir string) string { return fs.PathJoin(dir, "db") }
 // Open opens the data directory, or makes one, and settles under which identity: see Identity. The
 // errors to tell apart are ErrLocked and ErrUnusable.
 func Open(o Options) (*Store, error) {
-	if o.Dir == "" || o.Rand == nil {
-		return nil, errors.New("store: Options.Dir and Options.Rand are required")
+	if o.Dir == "" || o.Rand == nil || o.Now == nil {
+		return nil, errors.New("store: Options.Dir, Options.Rand and Options.Now are required")
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -68,7 +73,7 @@ func Open(o Options) (*Store, error) {
 	if fs == nil {
 		fs = vfs.Default
 	}
-	s := &Store{dir: o.Dir, fs: fs, log: o.Logger, fatal: o.OnFatal}
+	s := &Store{dir: o.Dir, fs: fs, log: o.Logger, fatal: o.OnFatal, now: o.Now, hintMaxBytes: o.HintMaxBytes}
 	s.failed.ch = make(chan struct{})
 	s.hints.init()
 	if err := s.openLocked(o); err != nil {
@@ -120,10 +125,11 @@ func openPebble(dir string, o *pebble.Options) (db *pebble.DB, err error) {
 
 // rebuild counts what is kept incrementally from then on.
 func (s *Store) rebuild() error {
-	if err := s.rebuildHints(); err != nil {
+	places, err := s.rebuildHints()
+	if err != nil {
 		return err
 	}
-	return s.estimateKeys()
+	return s.estimateKeys(places)
 }
 
 // makeDir makes dir and its parents and syncs whatever names a new one, so that a crash does not leave

@@ -84,7 +84,8 @@ func (s *Store) DiskSpace() (free, total uint64, err error) {
 }
 
 // estimateKeys derives the number of own copies from the tables. Open has emptied the log into them.
-func (s *Store) estimateKeys() error {
+// places is the number of queue entries of hints among their keys.
+func (s *Store) estimateKeys(places int64) error {
 	levels, err := s.db.SSTables(pebble.WithProperties())
 	if pebble.IsCorruptionError(err) {
 		return nil // counted and logged; an estimate is no reason to refuse
@@ -92,7 +93,7 @@ func (s *Store) estimateKeys() error {
 	if err != nil {
 		return fmt.Errorf("reading the properties of tables: %w", err)
 	}
-	var n int64
+	n := -places
 	for _, tables := range levels {
 		for _, t := range tables {
 			if t.Properties != nil {

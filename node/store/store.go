@@ -33,23 +33,28 @@ var (
 	ErrCorrupt = errors.New("store: corrupt")
 	// ErrLocked says that another process, or another Store, has the directory open.
 	ErrLocked = errors.New("store: directory is in use")
+	// ErrHintsFull refuses a hint that would not fit into Options.HintMaxBytes. Nothing was written.
+	ErrHintsFull = errors.New("store: no more room for hints")
 	// ErrUnusable is wrapped by an *UnusableError.
 	ErrUnusable = errors.New("store: database cannot be opened")
 )
 
 // Store is an open data directory. Close it.
 type Store struct {
-	db     *pebble.DB
-	dir    string
-	fs     FS
-	lock   *pebble.Lock
-	log    *slog.Logger
-	id     *identity
-	clean  bool
-	fatal  func(error)
-	hints  hintTotals
-	counts counts
-	wal    walMarks
+	db    *pebble.DB
+	dir   string
+	fs    FS
+	lock  *pebble.Lock
+	log   *slog.Logger
+	id    *identity
+	clean bool
+	fatal func(error)
+	hints hintTotals
+	now   func() time.Time
+	// hintMaxBytes is 0 for no bound.
+	hintMaxBytes int64
+	counts       counts
+	wal          walMarks
 	// stripes are the key locks: those of a key's hash. Two keys may share one.
 	stripes [stripeCount]stripe
 
