@@ -94,9 +94,16 @@ func (c collector) repair(m sink) {
 		m.gauge("worker_busy", "Whether a background worker has work in hand.", busy, "worker", worker)
 	}
 	c.exchanges(m, st)
+	const left = "Hints that were let go without their primary, by reason."
+	m.counter("hints_dropped_total", left, st.Expired, "reason", "age")
+	m.counter("hints_dropped_total", left, st.Redirected, "reason", "member_removed")
+	m.counter("hints_dropped_total", left, st.DroppedKeyspace, "reason", "keyspace_dropped")
 	for node, h := range c.n.store.HintStats() {
 		m.gauge("hints", "Hints kept for a primary that is away.", float64(h.Count), "for", node)
 		m.gauge("hint_bytes", "Bytes of the hints kept for a primary that is away.", float64(h.Bytes), "for", node)
+		if !h.Oldest.IsZero() {
+			m.gauge("hint_oldest_seconds", "Age of the oldest hint for a primary that is away.", c.n.o.Now().Sub(h.Oldest).Seconds(), "for", node)
+		}
 	}
 }
 

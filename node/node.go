@@ -21,6 +21,7 @@ import (
 	"dynamo/node/repair"
 	"dynamo/node/replica"
 	"dynamo/node/store"
+	"dynamo/node/wire"
 	"dynamo/resolver"
 )
 
@@ -118,6 +119,7 @@ func (n *Node) Requests() *coordinator.Coordinator { return n.coordinator }
 func (n *Node) openStore() error {
 	s, err := store.Open(store.Options{
 		Dir: n.self.Data, FS: n.o.FS, Logger: n.log, Rand: n.o.Rand, Now: n.o.Now, OnFatal: n.die,
+		HintMaxBytes: n.o.Cluster.Limits.HintMaxBytes,
 	})
 	if err != nil {
 		return err
@@ -194,7 +196,11 @@ func (n *Node) openRequests() error {
 		Self: n.o.ID, Transport: n.transport, Hints: n.store, Flights: n.flights, Reachable: n.state.Reachable, KeyspaceName: n.keyspaceName,
 		Trees: n.store, Copies: n.replica, Checker: n.store, Corrupt: func(store.Ref) {}, Merger: n.settler, View: n.state.View,
 		SettleAfter: limits.SettleAfter, Now: n.o.Now, Draw: n.draw,
-		Throttle:     repair.ThrottleOptions{Most: repairMost, Least: repairLeast, Goal: foregroundGoal, Every: time.Second, Now: n.o.Now},
+		Throttle:        repair.ThrottleOptions{Most: repairMost, Least: repairLeast, Goal: foregroundGoal, Every: time.Second, Now: n.o.Now},
+		KeyspaceDropped: n.keyspaceDropped, Member: n.isMember, Primaries: n.primaries, HintMaxAge: limits.HintMaxAge,
+		Local: func(ctx context.Context, t wire.Target, o causal.Object) error {
+			return n.replica.Apply(ctx, t, o, "", store.Sync)
+		},
 		HandoffEvery: handoffEvery, CallTimeout: limits.RequestTimeout, QueueLength: repairQueue, Logger: n.log,
 	})
 	n.onClose(func(context.Context) error { n.repairer.Close(); return nil })

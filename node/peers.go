@@ -73,6 +73,26 @@ func (n *Node) peerAddress(id string) (string, bool) {
 	return m.Peer, ok
 }
 
+func (n *Node) isMember(id string) bool {
+	m, ok := n.state.View().Member(id)
+	return ok && m.Status != cluster.Removed
+}
+
+func (n *Node) keyspaceDropped(id uint64) bool {
+	return slices.Contains(n.state.View().DroppedIDs(), id)
+}
+
+// primaries are the nodes that ought to hold a key.
+func (n *Node) primaries(t wire.Target) []string {
+	v := n.state.View()
+	ks, ok := v.Keyspace(t.Keyspace)
+	if !ok || ks.ID() != t.KeyspaceID {
+		return nil
+	}
+	list := v.Ring.PreferenceList(v.Ring.Partition(ring.Hash(t.Keyspace, t.Key)))
+	return list[:min(ks.N, len(list))]
+}
+
 func (n *Node) gossipSeeds() map[string]string {
 	out := make(map[string]string)
 	if !n.connected.Load() {

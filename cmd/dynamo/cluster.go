@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -27,9 +28,10 @@ func newStatus() *cobra.Command {
 				out := c.OutOrStdout()
 				fmt.Fprintf(out, "cluster %s, %d partitions, as seen by %s\n\n", info.Name, info.Partitions, info.Node)
 				w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
-				fmt.Fprintln(w, "NODE\tZONE\tWEIGHT\tSTATUS\tREACHABLE\tPARTITIONS\tREPLICAS\tHTTP")
+				fmt.Fprintln(w, "NODE\tZONE\tWEIGHT\tSTATUS\tREACHABLE\tPARTITIONS\tREPLICAS\tHINTS\tHINT BYTES\tOLDEST HINT\tHTTP")
 				for _, m := range info.Members {
-					fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%v\t%d\t%d\t%s\n", m.ID, m.Zone, m.Weight, m.Status, m.Reachable, m.Partitions, m.Replicas, m.HTTP)
+					fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%v\t%d\t%d\t%d\t%d\t%s\t%s\n", m.ID, m.Zone, m.Weight, m.Status, m.Reachable, m.Partitions, m.Replicas, m.Hints.Count, m.Hints.Bytes,
+						time.Duration(m.Hints.OldestSeconds*float64(time.Second)).Round(time.Second), m.HTTP)
 				}
 				_ = w.Flush() // the screen
 			})

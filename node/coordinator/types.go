@@ -230,6 +230,15 @@ type MemberInfo struct {
 	Reachable  bool   `json:"reachable"`
 	Partitions int    `json:"partitions"`
 	Replicas   int    `json:"replicas"`
+	// Hints are what the answering node keeps for this member.
+	Hints HintInfo `json:"hints"`
+}
+
+// HintInfo totals hints.
+type HintInfo struct {
+	Count         int64   `json:"count"`
+	Bytes         int64   `json:"bytes"`
+	OldestSeconds float64 `json:"oldest_seconds"`
 }
 
 // ClusterInfo is the answer of GET /v1/cluster.

@@ -49,10 +49,14 @@ func (d *fakeDisk) put(key string, o causal.Object) {
 	b := merkle.PositionOf([]byte(key)).Branch()
 	was := d.objects[key]
 	d.tree.SetBranch(b, d.tree.Branch(b).Sub(merkle.Item([]byte(key), was.Hash())).Add(merkle.Item([]byte(key), o.Hash())))
-	if d.objects[key] = o; o.IsZero() {
-		delete(d.objects, key)
+	d.objects[key] = o
+	e := store.Entry{Key: []byte(key), Hash: o.Hash()}
+	i, there := slices.BinarySearchFunc(d.sorted, e, compareEntries)
+	if there {
+		d.sorted[i] = e
+	} else {
+		d.sorted = slices.Insert(d.sorted, i, e)
 	}
-	d.sorted = nil
 }
 
 func (d *fakeDisk) Trees() []store.TreeID { return []store.TreeID{d.id} }
@@ -92,18 +96,6 @@ func compareEntries(a, b store.Entry) int {
 func (d *fakeDisk) Entry(store.Ref) (store.Entry, bool, error) { return store.Entry{}, false, nil }
 
 func (d *fakeDisk) Entries(_ store.TreeID, from, to merkle.Position, after []byte, fn func(store.Entry) bool) error {
-	if d.sorted == nil {
-		hashes := map[*causal.Version]causal.Hash{}
-		for k, o := range d.objects {
-			h, ok := hashes[&o.Versions[0]]
-			if !ok {
-				h = o.Hash()
-				hashes[&o.Versions[0]] = h
-			}
-			d.sorted = append(d.sorted, store.Entry{Key: []byte(k), Hash: h})
-		}
-		slices.SortFunc(d.sorted, compareEntries)
-	}
 	i, _ := slices.BinarySearchFunc(d.sorted, from, func(e store.Entry, p merkle.Position) int { return int(e.Position()) - int(p) })
 	for ; i < len(d.sorted) && d.sorted[i].Position() < to; i++ {
 		if e := d.sorted[i]; after != nil && compareEntries(e, store.Entry{Key: after}) <= 0 {
@@ -199,15 +191,17 @@ func (p *pair) meet() error { return p.compareWith("n2", p.disks[0].Trees()) }
 func TestCostOfAnExchange(t *testing.T) {
 	const keys = 1_000_000
 	p := newPair(t, view(t))
-	o := object(1, "v")
-	h := o.Hash()
+	h := object(1, "v").Hash()
+	var leaves [merkle.Positions][]store.Entry
 	for i := range keys {
-		key := fmt.Sprintf("customer:%08d", i)
-		b := merkle.PositionOf([]byte(key)).Branch()
-		p.disks[0].tree.SetBranch(b, p.disks[0].tree.Branch(b).Add(merkle.Item([]byte(key), h)))
-		p.disks[0].objects[key] = o
+		key := fmt.Appendf(nil, "customer:%08d", i)
+		at := merkle.PositionOf(key)
+		leaves[at] = append(leaves[at], store.Entry{Key: key, Hash: h})
+		p.disks[0].tree.SetBranch(at.Branch(), p.disks[0].tree.Branch(at.Branch()).Add(merkle.Item(key, h)))
 	}
-	p.disks[1].tree, p.disks[1].objects = p.disks[0].tree, maps.Clone(p.disks[0].objects)
+	p.disks[0].sorted = slices.Concat(leaves[:]...)
+	p.disks[0].objects["customer:00424242"] = object(1, "v") // the only one that is read
+	p.disks[1].tree, p.disks[1].sorted, p.disks[1].objects = p.disks[0].tree, slices.Clone(p.disks[0].sorted), maps.Clone(p.disks[0].objects)
 	if err := p.meet(); err != nil || p.bytes >= 1<<10 {
 		t.Fatalf("equal partitions of %d keys: %d bytes, %v", keys, p.bytes, err)
 	}

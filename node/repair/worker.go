@@ -36,8 +36,8 @@ type Transport interface {
 
 // Hints is the part of the disk that handoff works on.
 type Hints interface {
-	ScanHints(forNode string, fn func(store.Hint) bool) error
-	DeleteHint(ref store.Ref, content causal.Hash) (bool, error)
+	ScanQueue(node string, after uint64, fn func(store.Hint) bool) error
+	DeleteHints(all []store.HintContent) (int, error)
 	HintStats() map[string]store.HintStat
 }
 
@@ -66,6 +66,16 @@ type Options struct {
 	Now      func() time.Time
 	// Draw returns a random number below n.
 	Draw func(n uint64) uint64
+	// Member reports whether a node is a member of the cluster.
+	Member func(id string) bool
+	// Primaries are the nodes that ought to hold a key.
+	Primaries func(t wire.Target) []string
+	// Local joins an object into this node's own copy, durably.
+	Local func(ctx context.Context, t wire.Target, o causal.Object) error
+	// HintMaxAge is how long a hint is kept for a node that does not return.
+	HintMaxAge time.Duration
+	// KeyspaceDropped tells a keyspace that is gone from one that this node has not heard of.
+	KeyspaceDropped func(id uint64) bool
 	// KeyspaceName finds the name of a keyspace by its id; false for one that was dropped.
 	KeyspaceName func(id uint64) (string, bool)
 	// HandoffEvery is the pause between two looks at the hints; too long a pause leaves a returned primary
@@ -97,6 +107,8 @@ type Repairer struct {
 type counters struct {
 	repaired, repairFailed, dropped atomic.Uint64
 	delivered, deliveryFailed       atomic.Uint64
+	// hints that went another way
+	expired, redirected, droppedKeyspace atomic.Uint64
 }
 
 // Stats are the counters of a Repairer since it started.
@@ -105,7 +117,10 @@ type Stats struct {
 	Repaired, RepairFailed, Dropped uint64
 	// Delivered and DeliveryFailed count hints.
 	Delivered, DeliveryFailed uint64
-	Handoff, ReadRepair       State
+	// Expired hints were too old and went to another primary; Redirected ones were for a node that is no
+	// member any more; DroppedKeyspace ones were of a keyspace that is gone.
+	Expired, Redirected, DroppedKeyspace uint64
+	Handoff, ReadRepair                  State
 
 	AntiEntropy, Settle, Check State
 	Exchanges                  ExchangeStats
@@ -148,6 +163,7 @@ func (r *Repairer) Stats() Stats {
 	return Stats{
 		Repaired: r.stats.repaired.Load(), RepairFailed: r.stats.repairFailed.Load(), Dropped: r.stats.dropped.Load(),
 		Delivered: r.stats.delivered.Load(), DeliveryFailed: r.stats.deliveryFailed.Load(),
+		Expired: r.stats.expired.Load(), Redirected: r.stats.redirected.Load(), DroppedKeyspace: r.stats.droppedKeyspace.Load(),
 		Handoff: State(r.handoff.Load()), ReadRepair: State(r.readRepair.Load()),
 		AntiEntropy: State(r.antiEntropy.Load()), Settle: State(r.settle.Load()), Check: State(r.check.Load()),
 		Exchanges: r.exchanges.get(), Settled: r.settled.get(), Rate: rate, P99: p99,

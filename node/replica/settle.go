@@ -36,6 +36,10 @@ func (r *Replica) SettleFence(ctx context.Context, m *wire.SettleFence) (*wire.S
 		return nil, err
 	}
 	p, err := r.hinted()
+	if err == nil {
+		// A hint that is gone may be back after a crash, until its removal is durable.
+		err = r.o.Store.Flush(ctx)
+	}
 	return &wire.SettleFenceReply{Hinted: p}, err
 }
 

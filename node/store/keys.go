@@ -13,6 +13,7 @@ import (
 //
 //	own copy := 'o'  u32 partition  u64 keyspace  key
 //	hint     := 'h'  u8 length  node  u32 partition  u64 keyspace  key
+//	queue    := 'q'  u8 length  node  u64 sequence number
 //	metadata := 'm'  name
 //	module   := 'w'  32 bytes sha256
 //	entry    := 'i'  u32 partition  u64 keyspace  u16 leaf  key
@@ -23,6 +24,7 @@ import (
 const (
 	familyOwn    = 'o'
 	familyHint   = 'h'
+	familyQueue  = 'q'
 	familyMeta   = 'm'
 	familyModule = 'w'
 	familyIndex  = 'i'

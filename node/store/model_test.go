@@ -219,7 +219,10 @@ func (m *machine) check(rt *rapid.T) {
 	err := m.s.ScanHints("", func(h Hint) bool {
 		got[refKey(rt, h.Ref)] = show(h.Record)
 		st := hints[h.Ref.HintFor]
-		hints[h.Ref.HintFor] = HintStat{Count: st.Count + 1, Bytes: st.Bytes + int64(h.Bytes)}
+		if st.Count == 0 || h.First.Before(st.Oldest) {
+			st.Oldest = h.First
+		}
+		hints[h.Ref.HintFor] = HintStat{Count: st.Count + 1, Bytes: st.Bytes + int64(h.Bytes), Oldest: st.Oldest}
 		return true
 	})
 	for p := range 3 {

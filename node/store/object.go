@@ -119,12 +119,16 @@ func (s *Store) change(ref Ref, key []byte, d Durability, fn func(Record) (Recor
 	if r.Object.IsZero() {
 		r = Record{}
 	} else {
+		r.place = s.placeOf(ref, old)
 		now = stored{appendRecord(nil, key, r), flagsOf(r.Object)}
 	}
 	if bytes.Equal(now.raw, was) {
 		s.counts.unchanged.Add(1)
 		p, err := s.settled(st, d)
 		return r, p, err
+	}
+	if err := s.admitHint(ref, key, was, now.raw); err != nil {
+		return Record{}, nil, err
 	}
 	p, err := s.put(st, ref, key, was, now, d)
 	return r, p, err
@@ -147,6 +151,9 @@ func (s *Store) put(st *stripe, ref Ref, key, was []byte, now stored, d Durabili
 		err = b.Delete(key, nil)
 	} else {
 		err = b.Set(key, now.raw, nil)
+	}
+	if err == nil {
+		err = s.batchHint(b, ref, key, was, now.raw)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("store: writing %s: %w", ref, err)
@@ -177,11 +184,12 @@ func (s *Store) countHint(ref Ref, key, was, raw []byte) {
 		n, size = n+1, size+int64(len(key)+len(raw))
 	}
 	s.hints.add(ref.HintFor, n, size)
+	s.hints.moved(ref.HintFor, key, was, raw)
 }
 
 // remove deletes the record if match says so of its bytes, under its lock. unreadable tells match that
 // the database itself could not read them.
-func (s *Store) remove(ref Ref, key []byte, match func(raw []byte, unreadable error) (bool, error)) (*pending, bool, error) {
+func (s *Store) remove(ref Ref, key []byte, d Durability, match func(raw []byte, unreadable error) (bool, error)) (*pending, bool, error) {
 	st := s.stripe(key)
 	st.Lock()
 	defer st.Unlock()
@@ -196,7 +204,7 @@ func (s *Store) remove(ref Ref, key []byte, match func(raw []byte, unreadable er
 	if raw == nil {
 		raw = []byte{}
 	}
-	p, err := s.put(st, ref, key, raw, stored{}, Sync)
+	p, err := s.put(st, ref, key, raw, stored{}, d)
 	return p, err == nil, err
 }
 
@@ -212,7 +220,7 @@ func (s *Store) DiscardCorrupt(ref Ref) (bool, error) {
 		return false, err
 	}
 	defer s.exit()
-	p, ok, err := s.remove(ref, key, func(raw []byte, unreadable error) (bool, error) {
+	p, ok, err := s.remove(ref, key, Sync, func(raw []byte, unreadable error) (bool, error) {
 		if unreadable != nil {
 			if pebble.IsCorruptionError(unreadable) {
 				return true, nil

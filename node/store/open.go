@@ -25,8 +25,11 @@ type Options struct {
 	// Rand is where uuids come from. Required, and never to repeat itself: two disks of one uuid would
 	// mint the same dots.
 	Rand io.Reader
-	// Now stamps changes. Required.
+	// Now stamps hints and changes. Required.
 	Now func() time.Time
+	// HintMaxBytes bounds what is kept in hints, keys included; 0 is no bound. Beyond it an update that
+	// would make the hints larger is answered with ErrHintsFull.
+	HintMaxBytes int64
 	// CacheBytes bounds the block cache, default 64 MiB. Too small shows as slow reads of data that is
 	// read often.
 	CacheBytes int64
@@ -71,7 +74,7 @@ func Open(o Options) (*Store, error) {
 	if fs == nil {
 		fs = vfs.Default
 	}
-	s := &Store{dir: o.Dir, fs: fs, log: o.Logger, now: o.Now, fatal: o.OnFatal}
+	s := &Store{dir: o.Dir, fs: fs, log: o.Logger, fatal: o.OnFatal, now: o.Now, hintMaxBytes: o.HintMaxBytes}
 	s.failed.ch = make(chan struct{})
 	s.hints.init()
 	s.trees.init()

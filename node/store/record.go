@@ -15,6 +15,8 @@ type Record struct {
 	// Own is the actor this disk mints with for this record, zero if it has not minted yet. It is
 	// never replicated.
 	Own causal.Actor
+	// place is a hint's place in the queue of its node, zero for own copies. Update carries it over.
+	place place
 }
 
 // CorruptError is a record that is there and cannot be trusted.
@@ -38,7 +40,8 @@ func (e *CorruptError) Unwrap() []error { return []error{ErrCorrupt, e.Err} }
 
 // A stored value:
 //
-//	record := u8 version=1  u8 flags  [actor, if flag own]  object  u32 crc
+//	record := u8 version=1  u8 flags  [actor, if flag own]  [place, if flag placed]  object  u32 crc
+//	place  := u64 sequence number  u64 first time, ms since 1970
 //	blob   := u8 version=1  bytes  u32 crc
 //	crc    := CRC-32C of the database key, then of all bytes before it, big-endian
 //
@@ -47,7 +50,9 @@ const (
 	recordV1 = 1
 	blobV1   = 1
 	flagOwn  = 1 << 0
-	crcBytes = 4
+	// flagPlaced is set on hints; those of earlier releases get their place when they are opened.
+	flagPlaced = 1 << 1
+	crcBytes   = 4
 )
 
 var (
@@ -59,12 +64,19 @@ var (
 // appendRecord appends the encoding of r for the database key.
 func appendRecord(dst, key []byte, r Record) []byte {
 	n := len(dst)
-	dst = append(dst, recordV1)
-	if r.Own.IsZero() {
-		dst = append(dst, 0)
-	} else {
-		dst = append(dst, flagOwn)
+	var flags byte
+	if !r.Own.IsZero() {
+		flags |= flagOwn
+	}
+	if r.place.seq != 0 {
+		flags |= flagPlaced
+	}
+	dst = append(dst, recordV1, flags)
+	if flags&flagOwn != 0 {
 		dst = causal.AppendActor(dst, r.Own)
+	}
+	if flags&flagPlaced != 0 {
+		dst = r.place.appendTo(dst)
 	}
 	dst = causal.AppendObject(dst, r.Object)
 	return binary.BigEndian.AppendUint32(dst, checksum(key, dst[n:]))
@@ -95,7 +107,7 @@ func decodeRecord(key, b []byte) (Record, error) {
 		return Record{}, errShort
 	case body[0] != recordV1:
 		return Record{}, fmt.Errorf("record version %d is not known", body[0])
-	case body[1]&^flagOwn != 0:
+	case body[1]&^(flagOwn|flagPlaced) != 0:
 		return Record{}, errShape
 	}
 	var r Record
@@ -106,6 +118,11 @@ func decodeRecord(key, b []byte) (Record, error) {
 		}
 		if r.Own.IsZero() {
 			return Record{}, errShape
+		}
+	}
+	if body[1]&flagPlaced != 0 {
+		if r.place, rest, err = decodePlace(rest); err != nil {
+			return Record{}, err
 		}
 	}
 	if r.Object, err = causal.DecodeObject(rest); err != nil {

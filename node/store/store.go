@@ -33,6 +33,8 @@ var (
 	ErrCorrupt = errors.New("store: corrupt")
 	// ErrLocked says that another process, or another Store, has the directory open.
 	ErrLocked = errors.New("store: directory is in use")
+	// ErrHintsFull refuses a hint that would not fit into Options.HintMaxBytes. Nothing was written.
+	ErrHintsFull = errors.New("store: no more room for hints")
 	// ErrUnusable is wrapped by an *UnusableError.
 	ErrUnusable = errors.New("store: database cannot be opened")
 )
@@ -51,9 +53,11 @@ type Store struct {
 	hints hintTotals
 	trees trees
 	// doubt is set while the trees want checking.
-	doubt  atomic.Bool
-	counts counts
-	wal    walMarks
+	doubt atomic.Bool
+	// hintMaxBytes is 0 for no bound.
+	hintMaxBytes int64
+	counts       counts
+	wal          walMarks
 	// stripes are the key locks: those of a key's hash. Two keys may share one.
 	stripes [stripeCount]stripe
 

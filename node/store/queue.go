@@ -1,0 +1,437 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"dynamo/node/ring"
+)
+
+// place is where a hint stands in the queue of its node. A hint that grows keeps it. A queue entry,
+// under the key of the place, is a blob:
+//
+//	entry := u64 first time, ms since 1970  database key of the hint
+type place struct {
+	seq, firstMs uint64
+}
+
+const placeBytes = 16
+
+func (p place) appendTo(b []byte) []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, p.seq), p.firstMs)
+}
+
+// decodePlace returns the place at the start of b, and the rest.
+func decodePlace(b []byte) (place, []byte, error) {
+	if len(b) < placeBytes {
+		return place{}, nil, errShort
+	}
+	p := place{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])}
+	if p.seq == 0 {
+		return place{}, nil, errShape
+	}
+	return p, b[placeBytes:], nil
+}
+
+// time is zero if it is not known.
+func (p place) time() time.Time {
+	if p.firstMs == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(p.firstMs))
+}
+
+func appendQueueNode(b []byte, node string) []byte {
+	return append(append(b, familyQueue, byte(len(node))), node...)
+}
+
+func queueKey(node string, seq uint64) []byte {
+	return binary.BigEndian.AppendUint64(appendQueueNode(nil, node), seq)
+}
+
+// decodeQueueKey is the inverse of queueKey, for any bytes.
+func decodeQueueKey(b []byte) (node string, seq uint64, err error) {
+	if len(b) < 2 || b[0] != familyQueue || b[1] == 0 || len(b) != 2+int(b[1])+8 {
+		return "", 0, errKey
+	}
+	n := 2 + int(b[1])
+	return string(b[2:n]), binary.BigEndian.Uint64(b[n:]), nil
+}
+
+func queueEntry(key []byte, p place, hint []byte) []byte {
+	return appendBlob(nil, key, append(binary.BigEndian.AppendUint64(nil, p.firstMs), hint...))
+}
+
+// decodeQueueEntry returns the place and the hint's database key, for any bytes.
+func decodeQueueEntry(key, raw []byte) (place, []byte, error) {
+	node, seq, err := decodeQueueKey(key)
+	if err != nil {
+		return place{}, nil, err
+	}
+	body, err := decodeBlob(key, raw)
+	if err != nil {
+		return place{}, nil, err
+	}
+	if len(body) < 8 {
+		return place{}, nil, errShort
+	}
+	ref, err := decodeRef(body[8:])
+	if err != nil {
+		return place{}, nil, err
+	}
+	if ref.HintFor != node {
+		return place{}, nil, errShape
+	}
+	return place{seq, binary.BigEndian.Uint64(body)}, body[8:], nil
+}
+
+func (s *Store) newPlace() place {
+	return place{seq: s.hints.seq.Add(1), firstMs: uint64(max(s.now().UnixMilli(), 1))}
+}
+
+// placeOf is the place of what is written under ref in the stead of old.
+func (s *Store) placeOf(ref Ref, old Record) place {
+	switch {
+	case ref.HintFor == "":
+		return place{}
+	case old.place.seq != 0:
+		return old.place
+	}
+	return s.newPlace()
+}
+
+// admitHint refuses what would take more room than the hints may have.
+func (s *Store) admitHint(ref Ref, key, was, raw []byte) error {
+	grow := int64(len(raw) - len(was))
+	if was == nil {
+		grow += int64(len(key))
+	}
+	if ref.HintFor == "" || raw == nil || grow <= 0 || s.hintMaxBytes <= 0 {
+		return nil
+	}
+	s.hints.mu.Lock()
+	defer s.hints.mu.Unlock()
+	if s.hints.mu.bytes+grow > s.hintMaxBytes {
+		return fmt.Errorf("%w: %d bytes are kept, the limit is %d", ErrHintsFull, s.hints.mu.bytes, s.hintMaxBytes)
+	}
+	return nil
+}
+
+// placeIn is the place in a record's bytes, zero if there is none.
+func placeIn(key, raw []byte) place {
+	r, err := decodeRecord(key, raw)
+	if err != nil {
+		return place{} // an entry that leads nowhere is passed over
+	}
+	return r.place
+}
+
+// batchHint adds to b what the queue needs when the hint under key changes from was to raw.
+func (s *Store) batchHint(b *pebble.Batch, ref Ref, key, was, raw []byte) error {
+	if ref.HintFor == "" {
+		return nil
+	}
+	var from, to place
+	if was != nil {
+		from = placeIn(key, was)
+	}
+	if raw != nil {
+		to = placeIn(key, raw)
+	}
+	if from == to {
+		return nil
+	}
+	if from.seq != 0 {
+		if err := b.Delete(queueKey(ref.HintFor, from.seq), nil); err != nil {
+			return err
+		}
+	}
+	if to.seq == 0 {
+		return nil
+	}
+	k := queueKey(ref.HintFor, to.seq)
+	return b.Set(k, queueEntry(k, to, key), nil)
+}
+
+// moved keeps the head of the queue after a hint changed from was to raw.
+func (h *hintTotals) moved(node string, key, was, raw []byte) {
+	if was != nil && raw != nil {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t, ok := h.mu.byNode[node]
+	if !ok {
+		return
+	}
+	if raw != nil {
+		if p := placeIn(key, raw); t.count == 1 || p.seq < t.oldest.seq {
+			t.oldest = p
+		}
+	} else if p := placeIn(key, was); p.seq == 0 || p.seq == t.oldest.seq {
+		t.oldest.firstMs = 0
+	}
+	h.mu.byNode[node] = t
+}
+
+// findOldest reads the head of a node's queue and takes note of it.
+func (s *Store) findOldest(node string) time.Time {
+	s.hints.mu.Lock()
+	from := s.hints.mu.byNode[node].oldest
+	s.hints.mu.Unlock()
+	var head place
+	err := s.each(queueKey(node, from.seq), successor(appendQueueNode(nil, node)), func(it *pebble.Iterator) (bool, error) {
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return false, err
+		}
+		p, _, err := decodeQueueEntry(it.Key(), v)
+		if err == nil {
+			head = p
+		}
+		return err != nil, nil
+	})
+	if err != nil || head.seq == 0 {
+		return time.Time{}
+	}
+	s.hints.mu.Lock()
+	defer s.hints.mu.Unlock()
+	if t, ok := s.hints.mu.byNode[node]; ok && t.oldest == from {
+		t.oldest = head
+		s.hints.mu.byNode[node] = t
+	}
+	return head.time()
+}
+
+// ScanQueue calls fn for the hints for a node, oldest first, strictly after the number `after`, until fn
+// returns false. Hints that come or change meanwhile may be seen or not. What is passed is the caller's to
+// keep; unreadable hints are passed over, and the first of them is the error in the end.
+func (s *Store) ScanQueue(node string, after uint64, fn func(Hint) bool) error {
+	if len(node) > maxNodeBytes {
+		return errNodeID
+	}
+	var first error
+	var loose [][]byte
+	err := s.each(queueKey(node, after+1), successor(appendQueueNode(nil, node)), func(it *pebble.Iterator) (bool, error) {
+		h, err := s.queued(it)
+		if err != nil && first == nil {
+			first = err
+		}
+		if err == nil && h.Seq == 0 {
+			loose = append(loose, bytes.Clone(it.Key()))
+		}
+		return err != nil || h.Seq == 0 || fn(h), nil
+	})
+	// An entry that leads nowhere is of a hint that was removed meanwhile, or unreadable when it was.
+	if len(loose) > 0 {
+		first = errors.Join(first, s.deleteEntries(loose))
+	}
+	if first != nil {
+		return first
+	}
+	return err
+}
+
+// deleteEntries removes queue entries, at the disk's leisure.
+func (s *Store) deleteEntries(keys [][]byte) error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.exit()
+	b := s.db.NewBatch()
+	for _, k := range keys {
+		if err := b.Delete(k, nil); err != nil {
+			return fmt.Errorf("store: removing a queue entry: %w", err)
+		}
+	}
+	_, err := s.apply(b, Buffered, nil)
+	return err
+}
+
+// queued returns the hint that a queue entry leads to, zero if it is gone.
+func (s *Store) queued(it *pebble.Iterator) (Hint, error) {
+	name := fmt.Sprintf("queue entry %x", it.Key())
+	v, err := it.ValueAndErr()
+	if err != nil {
+		return Hint{}, s.readError(Ref{}, name, err)
+	}
+	p, key, err := decodeQueueEntry(it.Key(), v)
+	if err != nil {
+		return Hint{}, s.corrupt(Ref{}, name, err)
+	}
+	key = bytes.Clone(key)
+	ref, err := decodeRef(key)
+	if err != nil {
+		return Hint{}, s.corrupt(Ref{}, name, err)
+	}
+	r, raw, err := s.read(ref, key)
+	if err != nil || raw == nil || r.place.seq != p.seq {
+		return Hint{}, err
+	}
+	return Hint{Ref: ref, Record: r, Bytes: len(key) + len(raw), Seq: p.seq, First: p.time()}, nil
+}
+
+// HasHint reports whether a hint is kept under ref, readable or not.
+func (s *Store) HasHint(ref Ref) (bool, error) {
+	if ref.HintFor == "" {
+		return false, errNotHint
+	}
+	key, err := ref.encode()
+	if err != nil {
+		return false, err
+	}
+	if err := s.enter(); err != nil {
+		return false, err
+	}
+	defer s.exit()
+	raw, err := s.value(key)
+	if err != nil {
+		return false, s.readError(ref, "", err)
+	}
+	return raw != nil, nil
+}
+
+// HintsFor returns the nodes for which a hint of a key is kept.
+func (s *Store) HintsFor(p ring.Partition, keyspace uint64, key []byte) ([]string, error) {
+	s.hints.mu.Lock()
+	nodes := make([]string, 0, len(s.hints.mu.byNode))
+	for node := range s.hints.mu.byNode {
+		nodes = append(nodes, node)
+	}
+	s.hints.mu.Unlock()
+	out := nodes[:0]
+	for _, node := range nodes {
+		ok, err := s.HasHint(Ref{Partition: p, Keyspace: keyspace, Key: key, HintFor: node})
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			out = append(out, node)
+		}
+	}
+	return out, nil
+}
+
+// rebuildHints counts the hints that are there. Values
+// of hints are read only where the queue does not match them: those of earlier releases had none. Hints in
+// a corrupt file are left out: they are lost, which is no reason to refuse the rest.
+func (s *Store) rebuildHints() error {
+	places, heads, err := s.readQueue()
+	if err != nil && !errors.Is(err, ErrCorrupt) {
+		return err
+	}
+	lower := []byte{familyHint}
+	err = s.each(lower, successor(lower), func(it *pebble.Iterator) (bool, error) {
+		ref, err := decodeRef(it.Key())
+		if err != nil {
+			return true, nil // ScanHints reports it
+		}
+		v := it.LazyValue()
+		s.hints.add(ref.HintFor, 1, int64(len(it.Key())+v.Len()))
+		return true, nil
+	})
+	if err != nil && !errors.Is(err, ErrCorrupt) {
+		return err // corruption is counted and logged
+	}
+	var odd []string
+	s.hints.mu.Lock()
+	for node := range places {
+		if t, ok := s.hints.mu.byNode[node]; ok {
+			t.oldest = heads[node]
+			s.hints.mu.byNode[node] = t
+		}
+	}
+	for node, t := range s.hints.mu.byNode {
+		if places[node] != t.count {
+			odd = append(odd, node)
+		}
+	}
+	s.hints.mu.Unlock()
+	for _, node := range odd {
+		if err := s.placeHints(node); err != nil && !errors.Is(err, ErrCorrupt) {
+			return err
+		}
+	}
+	return nil
+}
+
+// readQueue counts the sound queue entries by node and finds the first of each.
+func (s *Store) readQueue() (places map[string]int64, heads map[string]place, err error) {
+	places, heads = make(map[string]int64), make(map[string]place)
+	lower := []byte{familyQueue}
+	err = s.each(lower, successor(lower), func(it *pebble.Iterator) (bool, error) {
+		node, seq, err := decodeQueueKey(it.Key())
+		if err != nil {
+			return true, nil // never read again
+		}
+		raise(&s.hints.seq, seq)
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return pebble.IsCorruptionError(err), nil
+		}
+		if p, _, err := decodeQueueEntry(it.Key(), v); err == nil {
+			if places[node]++; places[node] == 1 {
+				heads[node] = p
+			}
+		}
+		return true, nil
+	})
+	return places, heads, err
+}
+
+// placeBatch is how many hints get their place in one commit.
+const placeBatch = 1000
+
+// placeHints gives a place to the hints of a node that have none, in key order. It runs within Open, alone;
+// after a crash the next Open goes on.
+func (s *Store) placeHints(node string) error {
+	lower := appendHintNode(nil, node)
+	b := s.db.NewBatch()
+	n := 0
+	commit := func() error {
+		_, err := s.apply(b, Buffered, nil)
+		b = s.db.NewBatch()
+		return err
+	}
+	err := s.each(lower, successor(lower), func(it *pebble.Iterator) (bool, error) {
+		key := bytes.Clone(it.Key())
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return pebble.IsCorruptionError(err), nil
+		}
+		r, err := decodeRecord(key, v)
+		if err != nil {
+			return true, nil // whoever reads it reports it
+		}
+		if r.place.seq == 0 {
+			r.place = s.newPlace()
+			if err := b.Set(key, appendRecord(nil, key, r), nil); err != nil {
+				return false, err
+			}
+			s.hints.add(node, 0, placeBytes)
+		}
+		k := queueKey(node, r.place.seq)
+		if err := b.Set(k, queueEntry(k, r.place, key), nil); err != nil {
+			return false, err
+		}
+		if n++; n%placeBatch == 0 {
+			return true, commit()
+		}
+		return true, nil
+	})
+	if err == nil || errors.Is(err, ErrCorrupt) {
+		err = errors.Join(err, commit())
+	}
+	s.hints.mu.Lock()
+	t := s.hints.mu.byNode[node]
+	t.oldest = place{}
+	s.hints.mu.byNode[node] = t
+	s.hints.mu.Unlock()
+	s.log.Info("hints were put in order", "for", node, "hints", n)
+	return err
+}
