@@ -215,7 +215,7 @@ func (c *clientConn) call(ctx context.Context, m wire.Message) (wire.Message, er
 	if n := len(*b) - lengthBytes; n > c.t.o.MaxFrameBytes {
 		c.t.buffers.put(b)
 		c.take(id)
-		return nil, &Error{Code: CodeTooLarge, Detail: fmt.Sprintf("a message of %d bytes exceeds %d", n, c.t.o.MaxFrameBytes)}
+		return nil, &Error{Code: CodeTooLarge, Detail: fmt.Sprintf("a message of %d bytes exceeds %d", n, c.t.o.MaxFrameBytes), Local: true}
 	}
 	if err := c.send(ctx, b); err != nil {
 		c.take(id)
@@ -249,7 +249,7 @@ func (c *clientConn) register(w *waiter) (uint64, error) {
 	}
 	if len(c.mu.pending) >= c.t.o.MaxInflight {
 		c.t.counters.overloaded.Add(1)
-		return 0, &Error{Code: CodeOverloaded, Detail: errOverload.Error(), Retryable: true}
+		return 0, &Error{Code: CodeOverloaded, Detail: errOverload.Error(), Retryable: true, Local: true}
 	}
 	c.mu.last++
 	c.mu.pending[c.mu.last] = w
