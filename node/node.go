@@ -188,7 +188,7 @@ func (n *Node) openRequests() error {
 	})
 	n.repairer = repair.Start(repair.Options{
 		Self: n.o.ID, Transport: n.transport, Hints: n.store, Reachable: n.state.Reachable, KeyspaceName: n.keyspaceName,
-		HandoffEvery: handoffEvery, CallTimeout: limits.RequestTimeout, QueueLength: repairQueue, Logger: n.log,
+		HandoffEvery: handoffEvery, CallTimeout: limits.RequestTimeout, QueueLength: repairQueue, Now: n.o.Now, Logger: n.log,
 	})
 	n.onClose(func(context.Context) error { n.repairer.Close(); return nil })
 	n.coordinator = coordinator.New(coordinator.Settings{

@@ -19,9 +19,9 @@ const (
 	// load some answers are late, but others come.
 	quietFor = 250 * time.Millisecond
 	// livenessTimeout bounds one probe, probePauseMin and probePauseMax the pause after one that failed.
-	livenessTimeout  = 500 * time.Millisecond
-	probePauseMin = 50 * time.Millisecond
-	probePauseMax = 400 * time.Millisecond
+	livenessTimeout = 500 * time.Millisecond
+	probePauseMin   = 50 * time.Millisecond
+	probePauseMax   = 400 * time.Millisecond
 	// trustAnswer is how long an answer counts for more than the silence that gossip reports. It is longer than a probe
 	// and its pause together.
 	trustAnswer = time.Second

@@ -55,7 +55,9 @@ type Options struct {
 	// QueueLength bounds the replicas that wait for read repair; beyond it the next read or exchange finds
 	// them again.
 	QueueLength int
-	Logger      *slog.Logger
+	// Now is the clock by which stale replicas wait a moment before they are repaired.
+	Now    func() time.Time
+	Logger *slog.Logger
 }
 
 // Repairer runs the background work of one node until Close.
@@ -64,7 +66,7 @@ type Repairer struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
-	queue  chan staleReplica
+	queue  *repairQueue
 	// handoff and readRepair are what the two loops are doing.
 	handoff, readRepair atomic.Int32
 	stats               counters
@@ -86,7 +88,7 @@ type Stats struct {
 
 // Start starts the workers.
 func Start(o Options) *Repairer {
-	r := &Repairer{o: o, queue: make(chan staleReplica, o.QueueLength)}
+	r := &Repairer{o: o, queue: newRepairQueue(o.QueueLength, o.Now)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.wg.Go(r.runReadRepair)
 	r.wg.Go(r.runHandoff)
