@@ -350,14 +350,14 @@ func inWork(g *admission.Gate) int {
 
 // TestBodiesAreBounded: what the bodies of all requests take together is bounded, and given back.
 func TestBodiesAreBounded(t *testing.T) {
-	h := start(t, func(o *Options) { o.Limits.MaxValueBytes, o.Limits.MaxInflightBytes = 64<<10, 100<<10 })
+	h := start(t, func(o *Options) { o.Limits.MaxValueBytes, o.Limits.MaxInflightBytes = 20_000, 30_000 })
 	entered, leave := make(chan struct{}), make(chan struct{})
 	h.kv.setBefore(func(context.Context, []byte) error {
 		entered <- struct{}{}
 		<-leave
 		return nil
 	})
-	body := strings.Repeat("x", 60<<10)
+	body := strings.Repeat("x", 18_000)
 	w := dial(t, h.addr)
 	w.send("PUT /v1/kv/ks/k HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	<-entered

@@ -25,7 +25,7 @@ type problem struct {
 	RequestID   string           `json:"request_id"`
 }
 
-// retryAfterSeconds is what clients are told to wait after every 503.
+// retryAfterSeconds is what clients are told to wait when the node is overloaded or not ready.
 const retryAfterSeconds = "1"
 
 // statusError is a failure whose status is not that of its code.
@@ -121,7 +121,7 @@ func failure(err error, isWrite bool) coordinator.Error {
 func (p problem) write(r *fasthttp.Response) {
 	r.SetStatusCode(p.Status)
 	r.Header.SetContentType("application/problem+json")
-	if p.Status == fasthttp.StatusServiceUnavailable {
+	if p.Code == coordinator.CodeOverloaded || p.Code == coordinator.CodeNotReady {
 		r.Header.Set("Retry-After", retryAfterSeconds)
 	}
 	r.SetBodyRaw(p.bytes())
