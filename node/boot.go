@@ -22,6 +22,8 @@ const (
 	// (behind a healed cut TCP itself would wait for twice as long as the cut has lasted).
 	peerMaxBackoff = 400 * time.Millisecond
 	peerSilence    = 3 * time.Second
+	// peerInflightBytes bounds the memory of the messages on one connection, on each of its ends.
+	peerInflightBytes = 64 << 20
 	// handoffEvery is the pause between two looks at the hints.
 	handoffEvery = 500 * time.Millisecond
 	// repairQueue bounds the replicas that wait for read repair.

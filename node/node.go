@@ -170,7 +170,7 @@ func (n *Node) openPeers() error {
 	t, err := n.o.Transport(peer.Options{
 		Addr: n.self.Peer, Hello: n.hello, Secret: n.o.Cluster.Secret, Address: n.peerAddress, Handler: n,
 		Admit: n.admit, OnRefused: n.refused, Logger: n.log, Rand: n.o.Rand, Now: n.o.Now,
-		MaxBackoff: peerMaxBackoff, SilenceTimeout: peerSilence,
+		MaxBackoff: peerMaxBackoff, SilenceTimeout: peerSilence, MaxInflightBytes: peerInflightBytes,
 	})
 	if err != nil {
 		return err

@@ -168,6 +168,8 @@ type clientConn struct {
 	// sent counts requests and pings written to the queue, received the frames that came back: the
 	// other side owes an answer while they differ.
 	sent, received atomic.Uint64
+	// owedBytes are the frames of calls that wait.
+	owedBytes atomic.Int64
 	// Every waiting caller has an entry; whoever takes an entry out settles it. No entry is added after
 	// broken is set.
 	mu struct {
@@ -212,6 +214,14 @@ func (c *clientConn) call(ctx context.Context, m wire.Message) (wire.Message, er
 	}
 	b := c.t.buffers.get()
 	*b = appendFrame(*b, id, timeout, m)
+	size := int64(len(*b))
+	defer c.owedBytes.Add(-size)
+	if owed := c.owedBytes.Add(size); owed > c.t.o.MaxInflightBytes && owed != size {
+		c.t.buffers.put(b)
+		c.take(id)
+		c.t.counters.overloaded.Add(1)
+		return nil, &Error{Code: CodeOverloaded, Detail: errOverload.Error(), Retryable: true, Local: true}
+	}
 	if n := len(*b) - lengthBytes; n > c.t.o.MaxFrameBytes {
 		c.t.buffers.put(b)
 		c.take(id)
