@@ -115,7 +115,7 @@ func DefaultLimits() Limits {
 		ResolverCallDepth:   1000,
 		ResolverTimeout:     1500 * time.Millisecond,
 		ViewCacheBytes:      64 << 20,
-		MaxInflightRequests: 1024,
+		MaxInflightRequests: 512,
 		MaxQueuedRequests:   1024,
 		MaxInflightBytes:    256 << 20,
 		HintMaxBytes:        4 << 30,

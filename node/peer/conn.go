@@ -353,6 +353,11 @@ func (s *serverConn) read() {
 			s.finish(size)
 			continue
 		}
+		if f.kind != wire.KindPing && s.t.pauses.overdue(f.timeout) {
+			s.reply(f.id, &wire.Failure{Code: CodeOverloaded, Detail: "the node was paused, and the request may be long over", Retryable: true})
+			s.finish(size)
+			continue
+		}
 		if !s.t.group.start(func() {
 			s.reply(f.id, s.t.dispatcher.decodeAndRun(s.node, f.timeout, f.kind, f.payload))
 			s.finish(size)
