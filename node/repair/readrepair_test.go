@@ -63,7 +63,7 @@ func (noHints) ScanHints(string, func(store.Hint) bool) error   { return nil }
 func (noHints) DeleteHint(store.Ref, causal.Hash) (bool, error) { return false, nil }
 func (noHints) HintStats() map[string]store.HintStat            { return nil }
 func pass(d time.Duration)                                      { <-time.After(d) }
-func key(s string) wire.Target { return wire.Target{Keyspace: "notes", KeyspaceID: 7, Key: []byte(s)} }
+func key(s string) wire.Target                                  { return wire.Target{Keyspace: "notes", KeyspaceID: 7, Key: []byte(s)} }
 
 func object(t *testing.T, writer byte, value string) causal.Object {
 	t.Helper()
