@@ -17,6 +17,13 @@ import (
 const (
 	// probeTimeout bounds how long a booting node waits to hear whether its identity is still its own.
 	probeTimeout = time.Second
+	// peerMaxBackoff and peerSilence let a node that returns be found within a second: the first bounds the
+	// pause between two attempts to connect, the second how long a connection is kept that says nothing
+	// (behind a healed cut TCP itself would wait for twice as long as the cut has lasted).
+	peerMaxBackoff = 400 * time.Millisecond
+	peerSilence    = 3 * time.Second
+	// peerInflightBytes bounds the memory of the messages on one connection, on each of its ends.
+	peerInflightBytes = 64 << 20
 	// handoffEvery is the pause between two looks at the hints.
 	handoffEvery = 500 * time.Millisecond
 	// repairQueue bounds the replicas that wait for read repair.

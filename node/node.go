@@ -158,7 +158,7 @@ func (n *Node) openCluster() error {
 		Seeds: n.gossipSeeds, Logger: n.log, Now: n.o.Now,
 	})
 	s, err := cluster.Open(cluster.Options{
-		Self: n.o.ID, File: c, Gossip: n.gossip, Exchange: n.exchange, Now: n.o.Now, Rand: n.o.Rand, Logger: n.log,
+		Self: n.o.ID, File: c, Gossip: n.gossip, Exchange: n.exchange, Probe: n.probe, Now: n.o.Now, Rand: n.o.Rand, Logger: n.log,
 		Load:     func() ([]byte, bool, error) { return n.store.Meta(metaCluster) },
 		Save:     func(b []byte) error { return n.store.PutMeta(metaCluster, b) },
 		OnChange: func(*cluster.View) { n.metadataChanged() },
@@ -175,6 +175,7 @@ func (n *Node) openPeers() error {
 	t, err := n.o.Transport(peer.Options{
 		Addr: n.self.Peer, Hello: n.hello, Secret: n.o.Cluster.Secret, Address: n.peerAddress, Handler: n,
 		Admit: n.admit, OnRefused: n.refused, Logger: n.log, Rand: n.o.Rand, Now: n.o.Now,
+		MaxBackoff: peerMaxBackoff, SilenceTimeout: peerSilence, MaxInflightBytes: peerInflightBytes,
 	})
 	if err != nil {
 		return err

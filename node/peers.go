@@ -123,6 +123,16 @@ func (n *Node) exchange(ctx context.Context, node string, digest [32]byte, state
 	return r.Digest, r.State, nil
 }
 
+// probe asks a member that seems dead for a small answer. It reads, rather than pings, so that a node
+// whose disk is stuck does not count as back.
+func (n *Node) probe(ctx context.Context, node string) error {
+	if !n.connected.Load() {
+		return peer.ErrUnreachable
+	}
+	_, err := n.transport.Call(ctx, node, &wire.Read{Target: wire.Target{Key: []byte{0}}})
+	return err
+}
+
 // guarded stops the node when a peer says that this disk is an old copy: whatever it mints could name
 // another write already.
 type guarded struct {

@@ -29,6 +29,7 @@ type load struct {
 	reads      float64
 	duration   time.Duration
 	seed       uint64
+	rate       float64
 	call       client.CallOptions
 }
 
@@ -42,6 +43,7 @@ func (l *load) check() error {
 		{l.valueBytes < 0 || l.valueBytes > 16<<20, "--value-bytes is not from 0 to 16777216"},
 		{!(l.reads >= 0 && l.reads <= 1), "--reads is not from 0 to 1"},
 		{l.duration <= 0, "--duration is not positive"},
+		{!(l.rate >= 0 && l.rate <= 10_000_000), "--rate is not from 0 to 10000000"},
 	} {
 		if rule.bad {
 			return usageError{errors.New(rule.what)}
@@ -57,7 +59,9 @@ func newBench() *cobra.Command {
 		Use:   "bench",
 		Short: "Put load on a running cluster and measure it",
 		Long: `Each client sends its next request when the last one is answered (closed loop), so
-latencies are those at the throughput that was reached. Keys are chosen evenly; a put
+latencies are those at the throughput that was reached. With --rate requests begin at their
+times whether or not others are answered (open loop, as far as there are clients free), and
+latencies count from then: this is how to see a cluster under overload. Keys are chosen evenly; a put
 carries the causal context of what that client last saw of the key. Writes to the
 keyspace: use one of its own. A progress line goes to stderr. Ctrl-C ends it early and
 shows what was measured. Exit 1 if any request failed.
@@ -90,6 +94,7 @@ shows what was measured. Exit 1 if any request failed.
 	f.IntVar(&l.valueBytes, "value-bytes", 100, "size of a value")
 	f.Float64Var(&l.reads, "reads", 0.5, "share of reads, 0 to 1")
 	f.DurationVar(&l.duration, "duration", 10*time.Second, "how long")
+	f.Float64Var(&l.rate, "rate", 0, "requests to begin per second, by all clients together; 0 = closed loop")
 	f.Uint64Var(&l.seed, "seed", 1, "chooses keys and values")
 	f.StringVar(&l.call.R, "r", "", "replicas that must answer: a number, one, quorum or all")
 	f.StringVar(&l.call.W, "w", "", "replicas that must have a write on disk: likewise")
@@ -148,9 +153,21 @@ func show(ctx context.Context, start time.Time, done *atomic.Int64, w io.Writer)
 
 // run sends one request after the other until timed ends. Only the end of ctx breaks a request off.
 func (w *worker) run(ctx, timed context.Context) {
+	due := time.Now()
+	every := time.Duration(0)
+	if w.rate > 0 {
+		every = time.Duration(float64(w.clients) / w.rate * float64(time.Second))
+		due = due.Add(time.Duration(w.rng.Float64() * float64(every))) // not all at once
+	}
 	for timed.Err() == nil {
 		key := fmt.Sprintf("bench-%08d", w.rng.IntN(w.keys))
 		start := time.Now()
+		if w.rate > 0 {
+			if !wait(timed, due.Sub(start)) {
+				return
+			}
+			start, due = due, due.Add(every)
+		}
 		into, err := w.request(ctx, key)
 		took := time.Since(start)
 		if ctx.Err() != nil {
@@ -165,10 +182,24 @@ func (w *worker) run(ctx, timed context.Context) {
 		if w.first == nil {
 			w.first = err
 		}
-		select {
-		case <-timed.Done():
-		case <-time.After(errorPause):
+		if w.rate == 0 {
+			wait(timed, errorPause)
 		}
+	}
+}
+
+// wait reports whether d has passed before ctx ended.
+func wait(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
 	}
 }
 

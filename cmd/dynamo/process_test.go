@@ -382,3 +382,63 @@ func TestStrangersAreRefused(t *testing.T) {
 	}
 	p.put("n1", "notes", "k", "still here", client.CallOptions{})
 }
+
+// TestPausedNode stops one of five nodes behind its open sockets, as a debugger or a stuck machine does.
+// No request to the others fails, within a second all of them are fast again, and the node takes part
+// again after its return.
+func TestPausedNode(t *testing.T) {
+	p := newProcesses(t, 5)
+	p.start(p.ids...)
+	p.ready(p.ids...)
+	paused := p.running["n5"].Process
+	clients := map[string]*client.Client{}
+	for _, id := range p.ids {
+		clients[id] = p.via(id)
+	}
+	put := func(i int) time.Duration {
+		start := time.Now()
+		key := fmt.Sprint("paused-", i%100)
+		if _, err := clients[p.ids[i%4]].Put(t.Context(), "notes", key, []byte("v"), client.CallOptions{}); err != nil {
+			t.Errorf("put %s: %v", key, err)
+		}
+		if _, err := clients[p.ids[(i+1)%4]].Get(t.Context(), "notes", key, client.CallOptions{}); err != nil {
+			t.Errorf("get %s: %v", key, err)
+		}
+		return time.Since(start)
+	}
+	for i := range 100 {
+		put(i)
+	}
+	if err := paused.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	stopped := time.Now()
+	var worst time.Duration
+	slow := 0
+	for i := 0; time.Since(stopped) < 3*time.Second && !t.Failed(); i++ {
+		late := time.Since(stopped) > 1500*time.Millisecond // a second, and some for a busy machine
+		took := put(i % 20)                                 // few keys: siblings are not the point
+		if took > 200*time.Millisecond && late {
+			slow++
+		}
+		worst = max(worst, took)
+		if took > 2*time.Second {
+			t.Errorf("a put and a get took %v", took)
+		}
+	}
+	if slow > 2 {
+		t.Errorf("%d requests still wait for the paused node", slow)
+	}
+	if err := paused.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	took := until(t, 5*time.Second, "n5 is back", func() error {
+		_, err := clients["n1"].Get(t.Context(), "notes", "paused-1", client.CallOptions{R: "all"})
+		if err != nil {
+			return err
+		}
+		_, err = clients["n5"].Get(t.Context(), "notes", "paused-1", client.CallOptions{})
+		return err
+	})
+	t.Logf("worst put and get %v, back %v after its return", worst, took)
+}

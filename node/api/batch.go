@@ -81,6 +81,9 @@ func (s *Server) batch(c *call) error {
 			return e
 		}
 	}
+	if !c.take(len(c.body)) { // for what the lines are decoded into
+		return overloaded()
+	}
 	b.run()
 	var out bytes.Buffer
 	for _, r := range b.results {

@@ -115,7 +115,7 @@ func (c *call) readBody() error {
 	if r == nil {
 		return errors.New("a body was announced and there is none to read")
 	}
-	c.body, err = readUpTo(r, c.framing.length, limit)
+	c.body, err = readUpTo(r, c.framing.length, limit, c.take)
 	if err == nil && c.framing.length < 0 && hasEnded(c.ctx.Conn()) {
 		// fasthttp takes the end of the connection between two chunks for the end of the body. After the
 		// last chunk nobody would have read on that far.
@@ -124,6 +124,8 @@ func (c *call) readBody() error {
 	switch {
 	case errors.Is(err, errTooLong):
 		return tooLarge(limit)
+	case errors.Is(err, errNoRoom):
+		return overloaded()
 	case isTimeout(err):
 		return timedOut(c.s.o.Limits.ClientTimeout)
 	case errors.Is(err, io.ErrUnexpectedEOF):
@@ -135,19 +137,30 @@ func (c *call) readBody() error {
 	return nil
 }
 
-// errTooLong says that a body goes on after the limit.
-var errTooLong = errors.New("body too long")
+var (
+	// errTooLong says that a body goes on after the limit, errNoRoom that there is no memory for it now.
+	errTooLong = errors.New("body too long")
+	errNoRoom  = errors.New("no room for the body")
+)
 
-// readUpTo reads a body of length bytes, or of any length up to limit if length is negative. The result
-// is the caller's own.
-func readUpTo(r io.Reader, length, limit int) ([]byte, error) {
+// readUpTo reads a body of length bytes, or of any length up to limit if length is negative. Memory is
+// asked for by take, as it is needed. The result is the caller's own.
+func readUpTo(r io.Reader, length, limit int, take func(bytes int) bool) ([]byte, error) {
 	if length >= 0 {
 		limit = min(limit, length)
 	}
-	b := make([]byte, 0, min(limit, firstReadBytes)+1)
+	first := min(limit, firstReadBytes)
+	if !take(first) {
+		return nil, errNoRoom
+	}
+	b := make([]byte, 0, first+1)
 	for {
 		if len(b) == cap(b) {
-			b = slices.Grow(b, min(len(b), limit+1-len(b)))
+			more := min(len(b), limit+1-len(b))
+			if !take(more) {
+				return nil, errNoRoom
+			}
+			b = slices.Grow(b, more)
 		}
 		n, err := r.Read(b[len(b):min(cap(b), limit+1)])
 		b = b[:len(b)+n]

@@ -14,6 +14,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"dynamo/node/admission"
 	"dynamo/node/coordinator"
 )
 
@@ -48,8 +49,9 @@ type call struct {
 	body     []byte
 	// isRead says that the whole body was read off the connection.
 	isRead bool
-	// isHeld says that the call has its place among the requests at work.
+	// isHeld says that the call has its place among the requests at work, taken what its body took.
 	isHeld bool
+	taken  int64
 }
 
 // headerReceived looks at a request before any of its body is read. A request that will be refused and
@@ -129,13 +131,10 @@ func (c *call) run() error {
 	}
 	// Not worth reading the body if there is no room; its place is taken once the body is there, so that
 	// slow clients hold no places.
-	if !c.endpoint.open && len(c.s.inflight) == cap(c.s.inflight) {
+	if !c.endpoint.open && c.gate().Full() {
 		return overloaded()
 	}
 	if err := c.readBody(); err != nil {
-		return err
-	}
-	if err := c.hold(); err != nil {
 		return err
 	}
 	l := c.s.o.Limits
@@ -150,9 +149,13 @@ func (c *call) run() error {
 	if err != nil {
 		return err
 	}
+	// The deadline covers the wait for a place, too.
 	ctx, cancel := context.WithTimeout(c.s.base, d)
 	defer cancel()
 	c.context = ctx
+	if err := c.hold(); err != nil {
+		return err
+	}
 	return c.endpoint.handle(c)
 }
 
@@ -218,23 +221,38 @@ func (c *call) hold() error {
 	if c.endpoint.open {
 		return nil
 	}
-	select {
-	case c.s.inflight <- struct{}{}:
-		c.isHeld = true
-		return nil
-	default:
+	if err := c.gate().Enter(c.context); err != nil {
 		return overloaded()
 	}
+	c.isHeld = true
+	return nil
+}
+
+func (c *call) gate() *admission.Gate {
+	if c.resource.pattern == "/v1/kv/{keyspace}" {
+		return c.s.heavy
+	}
+	return c.s.gate
+}
+
+// take takes memory for the body.
+func (c *call) take(bytes int) bool {
+	ok := c.s.bodies.Take(int64(bytes))
+	if ok {
+		c.taken += int64(bytes)
+	}
+	return ok
 }
 
 func (c *call) release() {
 	if c.isHeld {
-		<-c.s.inflight
+		c.gate().Leave()
 	}
+	c.s.bodies.Give(c.taken)
 }
 
 func overloaded() error {
-	return &coordinator.Error{Code: coordinator.CodeOverloaded, Detail: "the node works on as many requests as it may", Retryable: true}
+	return &coordinator.Error{Code: coordinator.CodeOverloaded, Detail: "the node has as many requests as it may", Retryable: true}
 }
 
 // refuseHeaders sets what goes with some codes.

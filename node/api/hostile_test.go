@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"dynamo/node/admission"
 	"dynamo/node/coordinator"
 )
 
@@ -342,6 +343,37 @@ func TestTooManyRequests(t *testing.T) {
 	h.do(t, "GET", "/v1/kv/ks/k", "").want(t, 404)
 }
 
+func inWork(g *admission.Gate) int {
+	work, _ := g.Load()
+	return work
+}
+
+// TestBodiesAreBounded: what the bodies of all requests take together is bounded, and given back.
+func TestBodiesAreBounded(t *testing.T) {
+	h := start(t, func(o *Options) { o.Limits.MaxValueBytes, o.Limits.MaxInflightBytes = 20_000, 30_000 })
+	entered, leave := make(chan struct{}), make(chan struct{})
+	h.kv.setBefore(func(context.Context, []byte) error {
+		entered <- struct{}{}
+		<-leave
+		return nil
+	})
+	body := strings.Repeat("x", 18_000)
+	w := dial(t, h.addr)
+	w.send("PUT /v1/kv/ks/k HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	<-entered
+	a := h.do(t, "PUT", "/v1/kv/ks/l", body)
+	if m := a.problem(t, 503, "overloaded"); m["maybe_stored"] != false || a.Header.Get("Retry-After") == "" {
+		t.Errorf("%v", m)
+	}
+	close(leave)
+	w.read("PUT").want(t, 204)
+	h.kv.setBefore(nil)
+	h.do(t, "PUT", "/v1/kv/ks/l", body).want(t, 204)
+	if n := h.bodies.Taken(); n != 0 {
+		t.Errorf("%d bytes are still taken", n)
+	}
+}
+
 // failingListener fails a few times as if file descriptors had run out.
 type failingListener struct {
 	net.Listener
@@ -413,7 +445,7 @@ func TestCloseCutsOff(t *testing.T) {
 	if _, err := io.ReadAll(w.r); err != nil {
 		t.Logf("cut off with %v", err)
 	}
-	if len(h.inflight) != 0 {
+	if inWork(h.gate) != 0 {
 		t.Error("a request is still at work")
 	}
 }
@@ -448,7 +480,7 @@ func TestReadUpTo(t *testing.T) {
 		{strings.Repeat("x", 300_001), -1, 300_000, errTooLong},
 		{strings.Repeat("x", 300_000), 300_000, 1 << 30, nil},
 	} {
-		b, err := readUpTo(strings.NewReader(c.body), c.length, c.limit)
+		b, err := readUpTo(strings.NewReader(c.body), c.length, c.limit, func(int) bool { return true })
 		if !errors.Is(err, c.err) || (err == nil && string(b) != c.body) {
 			t.Errorf("%d of %d up to %d: %d, %v", len(c.body), c.length, c.limit, len(b), err)
 		}

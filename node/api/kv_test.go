@@ -321,7 +321,7 @@ func TestBugsAreLoggedAndNotShown(t *testing.T) {
 	if !strings.Contains(h.log.String(), "boom 5678") || !strings.Contains(h.log.String(), "kv_test.go") {
 		t.Error("a panic is not logged with its stack")
 	}
-	if n := len(h.inflight); n != 0 {
+	if n := inWork(h.gate); n != 0 {
 		t.Errorf("%d places are still held", n)
 	}
 }

@@ -21,7 +21,7 @@ type metrics struct {
 	all        []prometheus.Collector
 }
 
-func newMetrics(r prometheus.Registerer, connections func() int) (*metrics, error) {
+func newMetrics(r prometheus.Registerer, s *Server) (*metrics, error) {
 	m := &metrics{
 		registerer: r,
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -45,7 +45,13 @@ func newMetrics(r prometheus.Registerer, connections func() int) (*metrics, erro
 		m.requests, m.seconds, m.bodyBytes, m.inflight, m.refused,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "dynamo_http_connections", Help: "Connections of clients open.",
-		}, func() float64 { return float64(connections()) }),
+		}, func() float64 { return float64(s.door.count()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "dynamo_http_queued_requests", Help: "Requests that wait for their turn.",
+		}, func() float64 { _, waiting := s.gate.Load(); return float64(waiting) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "dynamo_http_inflight_bytes", Help: "Memory of the bodies of requests.",
+		}, func() float64 { return float64(s.bodies.Taken()) }),
 	}
 	for i, c := range m.all {
 		if err := r.Register(c); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 
+	"dynamo/node/admission"
 	"dynamo/node/config"
 	"dynamo/node/coordinator"
 )
@@ -62,6 +63,10 @@ type Faults interface {
 	Partitions() []coordinator.PartitionCopy
 }
 
+// queueTime is how long a request waits for its turn at most: a client that is told early can ask another
+// node.
+const queueTime = 500 * time.Millisecond
+
 // abortTime is how long Close waits for requests that were cut off.
 const abortTime = 5 * time.Second
 
@@ -101,8 +106,10 @@ type Server struct {
 	guard   guard
 	routes  []resource
 	metrics *metrics
-	// inflight holds one element for each request at work.
-	inflight chan struct{}
+	// gate bounds the requests at work and waiting, bodies the bytes of theirs.
+	// Batches and listings have a gate of their own, for each is the work of many.
+	gate, heavy *admission.Gate
+	bodies      *admission.Budget
 	// base is the parent of all requests' contexts.
 	base context.Context
 	stop context.CancelFunc
@@ -130,15 +137,16 @@ func Serve(o Options) (*Server, error) {
 		}
 	}
 	s := &Server{
-		o: o, log: o.Logger, guard: newGuard(o.Tokens), inflight: make(chan struct{}, o.Limits.MaxInflightRequests),
-		err: make(chan error, 1),
+		o: o, log: o.Logger, guard: newGuard(o.Tokens), err: make(chan error, 1),
+		gate: newGate(o.Limits, 1), heavy: newGate(o.Limits, batchLanes),
+		bodies: admission.NewBudget(o.Limits.MaxInflightBytes),
 	}
 	s.random.source = o.Rand
 	s.base, s.stop = context.WithCancel(context.Background())
 	s.routes = s.table()
 	s.door = newDoor(o.Listener, o.Limits.MaxConnections, s.refusal, func() { s.metrics.refused.Inc() }, o.Logger)
 	var err error
-	if s.metrics, err = newMetrics(o.Registerer, s.door.count); err != nil {
+	if s.metrics, err = newMetrics(o.Registerer, s); err != nil {
 		s.stop()
 		return nil, err
 	}
@@ -160,6 +168,11 @@ func (o Options) check() error {
 		return fmt.Errorf("api: limits: %w", err)
 	}
 	return nil
+}
+
+// newGate is for requests that are each the work of so many.
+func newGate(l config.Limits, each int) *admission.Gate {
+	return admission.New(admission.Options{Work: l.MaxInflightRequests / each, Queue: l.MaxQueuedRequests / each, Patience: queueTime})
 }
 
 // newHTTP sets fasthttp up. Whatever it would do to a path, a body or a header on its own is off.

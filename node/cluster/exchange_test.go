@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -149,17 +150,23 @@ func TestReachable(t *testing.T) {
 			t.Error("this node is, a stranger is not")
 		}
 		is(true, "before any gossip")
-		s.Observe("n2", errCut)
-		is(true, "one failure")
+		s.Observe("n2", ErrSilent)
+		is(true, "one slow answer")
 		s.Observe("n2", nil)
-		s.Observe("n2", errCut)
-		is(true, "not in a row")
+		pass(quietFor)
+		s.Observe("n2", ErrSilent)
+		s.Observe("n2", context.DeadlineExceeded)
+		is(true, "not in a row, and a deadline says nothing")
+		s.Observe("n2", ErrSilent)
+		is(false, "two silences")
+		s.Observe("n2", nil)
+		s.Observe("n2", ErrSilent)
+		s.Observe("n2", ErrSilent)
+		is(true, "some wait, but it answers others")
 		s.Observe("n2", fmt.Errorf("wrapped: %w", errCut))
-		is(false, "two failures")
-		pass(restAfterFailures)
+		is(false, "no connection")
+		pass(suspicionWithoutProbe)
 		is(true, "after a rest")
-		s.Observe("n2", errCut)
-		is(false, "failed again")
 		s.Observe("n2", nil)
 		is(true, "an answer")
 		pass(2 * trustAnswer)
@@ -173,11 +180,77 @@ func TestReachable(t *testing.T) {
 		pass(trustAnswer)
 		is(false, "down, and the answer is old")
 		s.Observe("n2", errCut)
-		s.Observe("n2", errCut)
 		e.Up("n2")
-		is(true, "up forgets failures")
+		is(true, "up forgets failures where nobody probes")
 		if !s.Reachable("n3") {
 			t.Error("n3 has nothing to do with it")
+		}
+	})
+}
+
+// TestProbes: a suspect member is left alone until a probe is answered, whatever gossip says; probes go at once, then with
+// growing pauses, one at a time, and stop when nobody is suspect.
+func TestProbes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub()
+		o := h.options("n1", file(3), &disk{}, &logs{})
+		var mu sync.Mutex
+		probes, back, hangs := 0, false, false
+		o.Probe = func(ctx context.Context, node string) error {
+			mu.Lock()
+			probes++
+			up, wait := back, hangs
+			mu.Unlock()
+			if node != "n2" {
+				t.Errorf("probe of %s", node)
+			}
+			if wait {
+				<-ctx.Done()
+			}
+			if up {
+				return nil
+			}
+			return errCut
+		}
+		s, err := Open(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		set := func(up, hang bool) (before int) {
+			mu.Lock()
+			defer mu.Unlock()
+			back, hangs = up, hang
+			return probes
+		}
+		e := o.Gossip.(*fakeGossip).events
+		s.Observe("n2", errCut)
+		pass(10 * time.Second)
+		if n := set(false, false); n < 20 || n > 40 {
+			t.Errorf("%d probes in 10 s", n)
+		}
+		e.Up("n2")
+		if s.Reachable("n2") {
+			t.Error("gossip alone brings back what requests found dead")
+		}
+		before := set(false, true)
+		pass(10 * time.Second)
+		if n := set(true, false) - before; n < 8 || n > 13 {
+			t.Errorf("%d probes that hang in 10 s", n)
+		}
+		pass(livenessTimeout + 2*probePauseMax)
+		if !s.Reachable("n2") {
+			t.Error("it is back, and nobody noticed")
+		}
+		before = set(true, false)
+		pass(time.Minute)
+		if n := set(true, false); n != before {
+			t.Errorf("%d probes of a healthy member", n-before)
+		}
+		e.Down("n2")
+		pass(10 * time.Second)
+		if !s.Reachable("n2") {
+			t.Error("gossip does not hear it, but it answers")
 		}
 	})
 }

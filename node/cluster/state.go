@@ -48,6 +48,9 @@ type Options struct {
 	// Exchange calls Sync on another node; nil = this node keeps its metadata to itself. It may be called before Open
 	// returns.
 	Exchange func(ctx context.Context, node string, digest [32]byte, state []byte) ([32]byte, []byte, error)
+	// Probe asks a member that seems dead for a small answer; nil error = it is back. It is called in the background, for one
+	// member at a time once. nil = a suspicion ends by itself after a second.
+	Probe func(ctx context.Context, node string) error
 	// Now is the clock of bindings and of the failure detector. Required.
 	Now func() time.Time
 	// Rand chooses whom to compare metadata with; nil = crypto/rand.
@@ -106,7 +109,7 @@ func Open(o Options) (*State, error) {
 		o.Rand = rand.Reader
 	}
 	s := &State{
-		o: o, log: o.Logger, rare: newLimiter(o.Now, warnEvery), health: newHealth(o.Now),
+		o: o, log: o.Logger, rare: newLimiter(o.Now, warnEvery), health: newHealth(o.Now, o.Probe != nil),
 		calls: make(chan struct{}, maxCalls), wake: make(chan struct{}, 1),
 	}
 	s.pending.nodes = make(map[string]struct{})
@@ -124,6 +127,9 @@ func Open(o Options) (*State, error) {
 	}
 	if o.Exchange != nil {
 		s.spawn(s.compare)
+	}
+	if o.Probe != nil {
+		s.spawn(s.probeLoop)
 	}
 	return s, nil
 }
@@ -221,8 +227,8 @@ func (s *State) spawn(f func()) bool {
 }
 
 // Reachable reports whether a request to that member is worth trying. Members are, until gossip says that they are gone
-// or two requests in a row have failed; the latter is forgotten after a second. A member that gossip does not hear but
-// that has just answered a request counts too.
+// or requests find them dead or silent; then a probe must be answered first. A member that gossip does not hear but that
+// has just answered counts too.
 func (s *State) Reachable(id string) bool {
 	if id == s.o.Self {
 		return true
@@ -233,13 +239,19 @@ func (s *State) Reachable(id string) bool {
 	return s.health.reachable(id)
 }
 
-// Observe tells how a request to a member went: nil if the member answered, whatever it was. A request that its caller
-// gave up (context.Canceled) tells nothing.
+// Observe tells how a request to a member went: nil if the member answered, whatever it was; ErrSilent if it has kept the
+// request waiting for long, though it may still answer; another error if there is no way to it, and one such is enough.
+// The end of a request's context tells nothing: silence was observed when it was due.
 func (s *State) Observe(id string, err error) {
-	if id == s.o.Self || errors.Is(err, context.Canceled) {
-		return
+	switch {
+	case id == s.o.Self || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
+	case err == nil:
+		s.health.answer(id)
+	case errors.Is(err, ErrSilent):
+		s.health.silence(id)
+	default:
+		s.health.broken(id)
 	}
-	s.health.observe(id, err == nil)
 }
 
 // commit makes next the metadata: disk first, then readers, then everybody else. The caller holds s.changes.

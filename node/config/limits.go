@@ -73,9 +73,17 @@ type Limits struct {
 	// ViewCacheBytes is the memory for merged views of conflicted keys, in bytes; 0 = none. Too small: a conflicted key
 	// is merged again for every read.
 	ViewCacheBytes int64
-	// MaxInflightRequests is the number of requests that one node works on at a time; further ones get 503. Too small:
-	// one slow replica turns healthy requests away. Too large: the node runs out of memory under overload.
+	// MaxInflightRequests is the number of requests that one node works on at a time; further ones wait. Too small:
+	// one slow replica turns healthy requests away. Too large: under overload all of them are slow.
 	MaxInflightRequests int
+	// MaxQueuedRequests is the number of requests that wait, half a second at most, for one of those to end; further
+	// ones get 503. Too small: short bursts are turned away. Too large: under overload clients wait for their 503.
+	MaxQueuedRequests int
+	// MaxInflightBytes is the memory for the bodies of all requests that are read, waiting or at work on one node, in
+	// bytes; a request whose body does not fit in gets 503. It holds one value of max_value_bytes at least, but larger
+	// bodies (batches, modules) need room as well. Too small: uploads at the same time turn each other away. Too large:
+	// the node runs out of memory under overload.
+	MaxInflightBytes int64
 	// HintMaxBytes is the disk space for hints that one node keeps for others, in bytes. Too small: during a long
 	// failure the node stops to stand in for the absent ones, and writes to their keys lose that much availability.
 	HintMaxBytes int64
@@ -107,7 +115,9 @@ func DefaultLimits() Limits {
 		ResolverCallDepth:   1000,
 		ResolverTimeout:     1500 * time.Millisecond,
 		ViewCacheBytes:      64 << 20,
-		MaxInflightRequests: 4096,
+		MaxInflightRequests: 512,
+		MaxQueuedRequests:   1024,
+		MaxInflightBytes:    256 << 20,
 		HintMaxBytes:        4 << 30,
 		HintMaxAge:          72 * time.Hour,
 	}
@@ -165,6 +175,8 @@ func (l *Limits) table() []limit {
 		lasting("resolver_timeout", &l.ResolverTimeout, day),
 		large("view_cache_bytes", size, &l.ViewCacheBytes, 0, 1<<40),
 		number("max_inflight_requests", count, &l.MaxInflightRequests, 1, 1_000_000),
+		number("max_queued_requests", count, &l.MaxQueuedRequests, 0, 1_000_000),
+		large("max_inflight_bytes", size, &l.MaxInflightBytes, 1, 1<<40),
 		large("hint_max_bytes", size, &l.HintMaxBytes, 1, 1<<50),
 		lasting("hint_max_age", &l.HintMaxAge, year),
 	}
@@ -258,6 +270,9 @@ func (l Limits) relations() []relation {
 	// A key travels percent-encoded in the request line, three bytes for one at worst.
 	if least := 3*l.MaxKeyBytes + 1024; l.MaxHeaderBytes < least {
 		fail("max_header_bytes", []string{"max_key_bytes"}, "%d is too small for keys of max_key_bytes = %d, which need %d", l.MaxHeaderBytes, l.MaxKeyBytes, least)
+	}
+	if l.MaxInflightBytes < int64(l.MaxValueBytes) {
+		fail("max_inflight_bytes", []string{"max_value_bytes"}, "%d is below max_value_bytes = %d: no node could take such a value", l.MaxInflightBytes, l.MaxValueBytes)
 	}
 	if l.ResolverMemoryBytes%wasmPageBytes != 0 {
 		fail("resolver_memory_bytes", nil, "%d is not a multiple of 64KiB", l.ResolverMemoryBytes)

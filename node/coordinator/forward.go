@@ -22,7 +22,10 @@ func (c *Coordinator) forward(ctx context.Context, p plan, req WriteRequest) (ou
 		Target: p.target, Token: req.Token, Value: req.Value, R: p.r, W: p.w, Sloppy: p.sloppy,
 		IfMatch: req.IfMatch, IfNoneMatch: req.IfNoneMatch, RequestID: req.RequestID,
 	}
-	order := c.byReach(p.primaries())
+	order := c.byReach(slices.DeleteFunc(slices.Clone(p.primaries()), func(id string) bool { return id == c.s.Self }))
+	if len(order) == 0 {
+		return outcome{}, errNoPrimary
+	}
 	if c.s.Members.Reachable(order[0]) {
 		// Those that are down would only cost time; with all of them down this node stands in at once.
 		order = order[:c.reachable(order)]
@@ -47,7 +50,7 @@ func (c *Coordinator) forward(ctx context.Context, p plan, req WriteRequest) (ou
 			if a.err == nil {
 				return written(a.message)
 			}
-			if pe, ok := errors.AsType[*peer.Error](a.err); ok && pe.Code != string(CodeNotReady) && pe.Code != string(CodeOverloaded) {
+			if pe, ok := errors.AsType[*peer.Error](a.err); ok && refused(pe) == "" {
 				return outcome{}, pe
 			}
 			ask()
@@ -63,19 +66,6 @@ func (c *Coordinator) forward(ctx context.Context, p plan, req WriteRequest) (ou
 		}
 	}
 	return outcome{}, errNoPrimary
-}
-
-func (c *Coordinator) callInto(ctx context.Context, t target, m wire.Message, out chan<- reply) {
-	started := c.spawn(func() {
-		m, err := c.s.Transport.Call(ctx, t.node, m)
-		if ctx.Err() == nil {
-			c.observe(t.node, err)
-		}
-		out <- reply{t, m, err}
-	})
-	if !started {
-		out <- reply{t, nil, context.Canceled}
-	}
 }
 
 // byReach puts the nodes that seem reachable first, otherwise in order.

@@ -167,6 +167,7 @@ func (g *reading) run(answered chan<- readResult) {
 			g.take(a)
 		case <-slow.C:
 			g.round.hedge()
+			slow.Reset(hedgeAfter)
 		case <-g.round.ctx.Done():
 			for t := range g.round.open {
 				g.reads.fail(t.node, g.round.ctx.Err())
@@ -182,11 +183,11 @@ func (g *reading) run(answered chan<- readResult) {
 		answered <- readResult{object: g.reads.result()}
 		return
 	}
-	detail := g.reads.describe("the read", g.reads.have())
+	e := g.reads.unmet("the read", g.reads.have())
 	if g.reads.have() >= g.p.r {
-		detail = "no primary answered, and the fallbacks know nothing of the key; " + detail
+		e.Detail = "no primary answered, and the fallbacks know nothing of the key; " + e.Detail
 	}
-	answered <- readResult{err: &Error{Code: CodeQuorumUnmet, Detail: detail, Retryable: true}}
+	answered <- readResult{err: e}
 }
 
 // maybeAnswer answers once R replicas are counted.

@@ -47,7 +47,15 @@ func (c *Coordinator) Write(ctx context.Context, req WriteRequest) (Answer, erro
 func (c *Coordinator) dispatch(ctx context.Context, p plan, req WriteRequest) (outcome, error) {
 	primaries := p.primaries()
 	if slices.Contains(primaries, c.s.Self) {
-		return c.coordinate(ctx, p, req, "")
+		w, err := c.coordinate(ctx, p, req, "")
+		if refused(err) == "" {
+			return w, err
+		}
+		// This node's own disk takes no writes now, another primary's may.
+		if fw, ferr := c.forward(ctx, p, req); !errors.Is(ferr, errNoPrimary) {
+			return fw, ferr
+		}
+		return outcome{}, err
 	}
 	w, err := c.forward(ctx, p, req)
 	switch {
@@ -89,7 +97,7 @@ func (c *Coordinator) coordinate(ctx context.Context, p plan, req WriteRequest, 
 		Target: p.target, Policy: p.policy, Seen: seen, Value: req.Value, HintFor: hintFor, Durability: p.durability(),
 	})
 	if err != nil {
-		return outcome{}, err
+		return outcome{}, asError(err)
 	}
 	return outcome{written.Object, c.seal(p.target, written.Seen)}, c.replicate(ctx, p, written.Object, hintFor)
 }
@@ -222,6 +230,7 @@ func (c *Coordinator) gather(r *round, p plan, self target, answered chan<- erro
 			r.instead(a.target)
 		case <-slow.C:
 			r.hedge()
+			slow.Reset(hedgeAfter)
 		case <-r.ctx.Done():
 			for t := range r.open {
 				w.fail(t.node, r.ctx.Err())
@@ -230,6 +239,8 @@ func (c *Coordinator) gather(r *round, p plan, self target, answered chan<- erro
 		}
 	}
 	if !done {
-		answered <- &Error{Code: CodeQuorumUnmet, Detail: w.describe("the write", w.have()), Retryable: true, MaybeStored: true}
+		e := w.unmet("the write", w.have())
+		e.MaybeStored = true
+		answered <- e
 	}
 }

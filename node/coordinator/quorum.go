@@ -46,6 +46,21 @@ func (t *tally) describe(kind string, have int) string {
 	return b.String()
 }
 
+// unmet is the error of a quorum that was not reached. If every node that failed refused for the same
+// reason, that is what the client is told.
+func (t *tally) unmet(kind string, have int) *Error {
+	code := CodeQuorumUnmet
+	for i, f := range t.failed {
+		why := refused(f.err)
+		if i > 0 && why != code || why == "" {
+			code = CodeQuorumUnmet
+			break
+		}
+		code = why
+	}
+	return &Error{Code: code, Detail: t.describe(kind, have), Retryable: true}
+}
+
 // writes counts durable acknowledgements of one write. It is a plain value of the request's goroutine.
 type writes struct {
 	tally

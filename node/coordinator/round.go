@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"dynamo/node/cluster"
 	"dynamo/node/peer"
 	"dynamo/node/wire"
 )
@@ -27,12 +28,13 @@ type round struct {
 	ctx     context.Context
 	message func(t target) wire.Message
 	replies chan reply
-	// spare are the fallbacks not asked yet.
-	spare []string
+	// spare are the fallbacks not asked yet: first those that seem reachable. What the failure detector
+	// says may be old, so the others are asked when nobody else is left.
+	spare, doubtful []string
 	// open are the targets that have not answered.
 	open map[target]bool
-	// replaced are primaries for which a fallback stands in.
-	replaced map[string]bool
+	// replaced are primaries for which a fallback stands in, direct those that were asked themselves.
+	replaced, direct map[string]bool
 }
 
 // newRound starts a round over the plan's primaries: each that seems reachable is asked, for each
@@ -41,24 +43,33 @@ type round struct {
 func (c *Coordinator) newRound(ctx context.Context, p plan, self target, message func(t target) wire.Message) *round {
 	r := &round{
 		c: c, ctx: ctx, message: message, replies: make(chan reply, 4*len(p.list)),
-		open: make(map[target]bool), replaced: make(map[string]bool),
+		open: make(map[target]bool), replaced: make(map[string]bool), direct: make(map[string]bool),
 	}
 	for _, id := range p.fallbacks() {
-		if id != self.node && c.s.Members.Reachable(id) {
+		switch {
+		case id == self.node:
+		case c.s.Members.Reachable(id):
 			r.spare = append(r.spare, id)
+		case p.sloppy:
+			r.doubtful = append(r.doubtful, id)
 		}
 	}
 	for _, id := range p.primaries() {
 		switch {
 		case id == self.node || id == self.hintFor:
-		case c.s.Members.Reachable(id):
-			r.ask(target{node: id}, nil)
-		case p.sloppy && r.standIn(id):
+		case !c.s.Members.Reachable(id) && p.sloppy && len(r.spare) > 0:
+			r.standIn(id)
 		default:
-			r.ask(target{node: id}, nil)
+			r.askPrimary(id)
 		}
 	}
 	return r
+}
+
+// askPrimary asks a primary itself.
+func (r *round) askPrimary(id string) {
+	r.direct[id] = true
+	r.ask(target{node: id}, nil)
 }
 
 // ask sends to one node; a nil message takes the round's.
@@ -67,35 +78,56 @@ func (r *round) ask(t target, m wire.Message) {
 		m = r.message(t)
 	}
 	r.open[t] = true
-	started := r.c.spawn(func() {
-		m, err := r.c.s.Transport.Call(r.ctx, t.node, m)
-		r.c.observe(t.node, err)
-		r.replies <- reply{t, m, err}
+	r.c.callInto(r.ctx, t, m, r.replies)
+}
+
+// callInto calls in the background and sends the one reply to out, which must have room for it.
+func (c *Coordinator) callInto(ctx context.Context, t target, m wire.Message, out chan<- reply) {
+	started := c.spawn(func() {
+		m, err := c.call(ctx, t.node, m)
+		out <- reply{t, m, err}
 	})
 	if !started {
-		r.replies <- reply{t, nil, context.Canceled}
+		out <- reply{t, nil, context.Canceled}
 	}
 }
 
-// observe tells the failure detector how a call went. An answer of any kind, a refusal included, shows
-// that the node is there.
+// call is the one way to other nodes, and holds the one rule of what the failure detector hears: an
+// answer of any kind, a refusal included, shows that the node is there; no answer within hedgeAfter is
+// a strike, at that moment and whatever becomes of the request; no connection says that it is away. A
+// request cut short by its own deadline says nothing more.
+func (c *Coordinator) call(ctx context.Context, node string, m wire.Message) (wire.Message, error) {
+	silent := time.AfterFunc(hedgeAfter, func() { c.observe(node, cluster.ErrSilent) })
+	defer silent.Stop()
+	reply, err := c.s.Transport.Call(ctx, node, m)
+	if e, ok := errors.AsType[*peer.Error](err); !ok {
+		c.observe(node, err)
+	} else if !e.Local {
+		c.observe(node, nil)
+	}
+	return reply, err
+}
+
 func (c *Coordinator) observe(node string, err error) {
-	if c.background.Err() != nil {
-		return
+	if c.background.Err() == nil {
+		c.s.Members.Observe(node, err)
 	}
-	if _, answered := errors.AsType[*peer.Error](err); answered {
-		err = nil
-	}
-	c.s.Members.Observe(node, err)
 }
 
 // standIn asks the next fallback in the place of a primary and reports whether there was one.
 func (r *round) standIn(primary string) bool {
-	if r.replaced[primary] || len(r.spare) == 0 {
+	if r.replaced[primary] {
 		return false
 	}
-	next := r.spare[0]
-	r.spare = r.spare[1:]
+	from := &r.spare
+	if len(*from) == 0 {
+		from = &r.doubtful
+	}
+	if len(*from) == 0 {
+		return false
+	}
+	next := (*from)[0]
+	*from = (*from)[1:]
 	r.replaced[primary] = true
 	r.ask(target{node: next, hintFor: primary}, nil)
 	return true
@@ -111,12 +143,31 @@ func (r *round) hedge() {
 	}
 }
 
-// instead asks a fallback in the place of a target that failed or is slow.
+// instead asks a fallback in the place of a target that failed or is slow. When there is none, the
+// primary that was passed over as unreachable is asked after all.
 func (r *round) instead(t target) {
 	if t.hintFor == "" {
 		r.standIn(t.node)
 		return
 	}
 	delete(r.replaced, t.hintFor)
-	r.standIn(t.hintFor)
+	if !r.standIn(t.hintFor) && !r.direct[t.hintFor] {
+		r.askPrimary(t.hintFor)
+	}
+}
+
+// refused is the code of a node that is there but cannot take part now, "" for any other error. Nothing
+// was done, so another node may be asked in its place.
+func refused(err error) Code {
+	var code Code
+	if e, ok := errors.AsType[*Error](err); ok && !e.MaybeStored {
+		code = e.Code
+	} else if e, ok := errors.AsType[*peer.Error](err); ok && !e.MaybeStored {
+		code = Code(e.Code)
+	}
+	switch code {
+	case CodeOverloaded, CodeNotReady, CodeDiskFull:
+		return code
+	}
+	return ""
 }

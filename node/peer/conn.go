@@ -168,6 +168,8 @@ type clientConn struct {
 	// sent counts requests and pings written to the queue, received the frames that came back: the
 	// other side owes an answer while they differ.
 	sent, received atomic.Uint64
+	// owedBytes are the frames of calls that wait.
+	owedBytes atomic.Int64
 	// Every waiting caller has an entry; whoever takes an entry out settles it. No entry is added after
 	// broken is set.
 	mu struct {
@@ -212,10 +214,18 @@ func (c *clientConn) call(ctx context.Context, m wire.Message) (wire.Message, er
 	}
 	b := c.t.buffers.get()
 	*b = appendFrame(*b, id, timeout, m)
+	size := int64(len(*b))
+	defer c.owedBytes.Add(-size)
+	if owed := c.owedBytes.Add(size); owed > c.t.o.MaxInflightBytes && owed != size {
+		c.t.buffers.put(b)
+		c.take(id)
+		c.t.counters.overloaded.Add(1)
+		return nil, &Error{Code: CodeOverloaded, Detail: errOverload.Error(), Retryable: true, Local: true}
+	}
 	if n := len(*b) - lengthBytes; n > c.t.o.MaxFrameBytes {
 		c.t.buffers.put(b)
 		c.take(id)
-		return nil, &Error{Code: CodeTooLarge, Detail: fmt.Sprintf("a message of %d bytes exceeds %d", n, c.t.o.MaxFrameBytes)}
+		return nil, &Error{Code: CodeTooLarge, Detail: fmt.Sprintf("a message of %d bytes exceeds %d", n, c.t.o.MaxFrameBytes), Local: true}
 	}
 	if err := c.send(ctx, b); err != nil {
 		c.take(id)
@@ -249,7 +259,7 @@ func (c *clientConn) register(w *waiter) (uint64, error) {
 	}
 	if len(c.mu.pending) >= c.t.o.MaxInflight {
 		c.t.counters.overloaded.Add(1)
-		return 0, &Error{Code: CodeOverloaded, Detail: errOverload.Error(), Retryable: true}
+		return 0, &Error{Code: CodeOverloaded, Detail: errOverload.Error(), Retryable: true, Local: true}
 	}
 	c.mu.last++
 	c.mu.pending[c.mu.last] = w
@@ -340,6 +350,11 @@ func (s *serverConn) read() {
 		if s.inflight.Add(1) > int64(s.t.o.MaxInflight) && f.kind != wire.KindPing || !s.fits(size) {
 			s.t.counters.overloaded.Add(1)
 			s.reply(f.id, overloaded())
+			s.finish(size)
+			continue
+		}
+		if f.kind != wire.KindPing && s.t.pauses.overdue(f.timeout) {
+			s.reply(f.id, &wire.Failure{Code: CodeOverloaded, Detail: "the node was paused, and the request may be long over", Retryable: true})
 			s.finish(size)
 			continue
 		}

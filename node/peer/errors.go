@@ -38,6 +38,9 @@ type Error struct {
 	Retryable bool
 	// MaybeStored says that a write may have taken effect all the same.
 	MaybeStored bool
+	// Local says that the transport of the caller refused, and the other node was not asked: this tells
+	// nothing about that node.
+	Local bool
 }
 
 // Error implements error.

@@ -115,6 +115,7 @@ type TCP struct {
 	dispatcher dispatcher
 	buffers    buffers
 	refusals   quiet
+	pauses     pauses
 	rand       lockedReader
 	// shaking counts handshakes of connections that others have dialled.
 	shaking atomic.Int64
@@ -148,7 +149,7 @@ func Listen(o Options) (*TCP, error) {
 		}
 	}
 	t := &TCP{o: o, self: o.Hello().Node, listener: l, key: handshakeKey(o.Secret)}
-	t.refusals.now = o.Now
+	t.refusals.now, t.pauses.now = o.Now, o.Now
 	t.rand.r = o.Rand
 	ctx, stop := context.WithCancel(context.Background())
 	t.stop = stop
@@ -159,6 +160,7 @@ func Listen(o Options) (*TCP, error) {
 	t.mu.conns = map[net.Conn]string{}
 	t.mu.links = map[linkKey]*link{}
 	t.group.start(t.accept)
+	t.group.start(t.beat)
 	return t, nil
 }
 
@@ -272,6 +274,20 @@ func (t *TCP) disown(nc net.Conn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.mu.conns, nc)
+}
+
+// beat keeps watch on this process's own clock.
+func (t *TCP) beat() {
+	clock := time.NewTicker(beatEvery)
+	defer clock.Stop()
+	for {
+		t.pauses.tick()
+		select {
+		case <-clock.C:
+		case <-t.dispatcher.ctx.Done():
+			return
+		}
+	}
 }
 
 func (t *TCP) accept() {

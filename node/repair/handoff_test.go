@@ -14,8 +14,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"dynamo/node/causal"
-	"dynamo/node/replica"
 	"dynamo/node/peer"
+	"dynamo/node/replica"
 	"dynamo/node/store"
 	"dynamo/node/wire"
 )

@@ -95,7 +95,7 @@ type Repairer struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
-	queue  chan staleReplica
+	queue  *repairQueue
 	// What the loops are doing.
 	handoff, readRepair, antiEntropy, settle, check atomic.Int32
 	stats                                           counters
@@ -143,7 +143,7 @@ func Start(o Options) *Repairer {
 }
 
 func newRepairer(o Options) *Repairer {
-	r := &Repairer{o: o, throttle: NewThrottle(o.Throttle), queue: make(chan staleReplica, o.QueueLength)}
+	r := &Repairer{o: o, throttle: NewThrottle(o.Throttle), queue: newRepairQueue(o.QueueLength, o.Now)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
 }
