@@ -40,6 +40,7 @@ type Node struct {
 	coordinator *coordinator.Coordinator
 	resolvers   *coordinator.Resolvers
 	repairer    *repair.Repairer
+	mender      *repair.Mender
 	api         *api.Server
 
 	// serving is set once all parts above are: before that, peers are told to come back.
@@ -113,9 +114,7 @@ func (n *Node) die(err error) { n.fatal.Do(func() { n.o.Fatal(err) }) }
 func (n *Node) Requests() *coordinator.Coordinator { return n.coordinator }
 
 func (n *Node) openStore() error {
-	s, err := store.Open(store.Options{
-		Dir: n.self.Data, FS: n.o.FS, Logger: n.log, Rand: n.o.Rand, OnFatal: n.die,
-	})
+	s, err := store.Open(n.storeOptions())
 	if err != nil {
 		return err
 	}
@@ -184,7 +183,9 @@ func (n *Node) openRequests() error {
 	limits := n.o.Cluster.Limits
 	n.replica = replica.New(replica.Options{
 		Store: n.store, Settler: n.settler, View: n.state.View, Limits: limits, Logger: n.log,
+		Room: n.store.Room,
 	})
+	n.openMender()
 	n.repairer = repair.Start(repair.Options{
 		Self: n.o.ID, Transport: n.transport, Hints: n.store, Reachable: n.state.Reachable, KeyspaceName: n.keyspaceName,
 		HandoffEvery: handoffEvery, CallTimeout: limits.RequestTimeout, QueueLength: repairQueue, Logger: n.log,

@@ -8,28 +8,68 @@ import (
 
 	"dynamo/node/causal"
 	"dynamo/node/peer"
+	"dynamo/node/store"
 	"dynamo/node/wire"
 )
 
-var errNoPrimary = errors.New("coordinator: no primary of the key can be reached")
+// noTaker says that no node took a write that was forwarded.
+type noTaker struct {
+	// full: one of them, or this node, has no disk space.
+	full bool
+	// maybeStored: one of them may have the write all the same.
+	maybeStored bool
+}
 
-// forward hands a write to the first primary that answers. The ones that gossip holds for dead come
-// last: it may be wrong. A primary that keeps silent is given up after hedgeAfter for the next one, and
-// with all of them silent this node stands in itself; the write may then be minted twice, as two
+// Error implements error.
+func (*noTaker) Error() string { return "coordinator: no node took the write" }
+
+// answer is what the client is told.
+func (n *noTaker) answer() *Error {
+	if n.full {
+		return &Error{
+			Code: CodeDiskFull, Detail: "the disk is full, and no other node could take the write",
+			Retryable: true, MaybeStored: n.maybeStored, Err: store.ErrDiskFull,
+		}
+	}
+	return &Error{Code: CodeQuorumUnmet, Detail: "no primary of the key can be reached, and sloppy=false", Retryable: true, MaybeStored: true}
+}
+
+// heard takes note of a node that did not take the write; false if its answer is the last word.
+func (n *noTaker) heard(err error) bool {
+	pe, refused := errors.AsType[*peer.Error](err)
+	if !refused {
+		n.maybeStored = true
+		return true
+	}
+	n.maybeStored = n.maybeStored || pe.MaybeStored
+	switch Code(pe.Code) {
+	case CodeDiskFull:
+		n.full = true
+		return true
+	case CodeNotReady, CodeOverloaded:
+		return true
+	}
+	return false
+}
+
+// forward hands a write to the first of the nodes that takes it. The ones that gossip holds for dead come
+// last: it may be wrong. One that keeps silent is given up after hedgeAfter for the next one, and, if
+// standIn says that somebody else can, all of them are; the write may then be minted twice, as two
 // siblings of the same bytes and time, which reads show as one.
-func (c *Coordinator) forward(ctx context.Context, p plan, req WriteRequest) (outcome, error) {
+func (c *Coordinator) forward(ctx context.Context, p plan, req WriteRequest, nodes []string, standIn bool) (outcome, error) {
 	m := &wire.Write{
 		Target: p.target, Token: req.Token, Value: req.Value, R: p.r, W: p.w, Sloppy: p.sloppy,
 		IfMatch: req.IfMatch, IfNoneMatch: req.IfNoneMatch, RequestID: req.RequestID,
 	}
-	order := c.byReach(p.primaries())
-	if c.s.Members.Reachable(order[0]) {
-		// Those that are down would only cost time; with all of them down this node stands in at once.
-		order = order[:c.reachable(order)]
+	order := c.byReach(nodes)
+	if n := c.reachable(order); n > 0 {
+		// Those that are down would only cost time; with all of them down the next best stands in at once.
+		order = order[:n]
 	}
 	replies := make(chan reply, len(order))
 	slow := time.NewTimer(hedgeAfter)
 	defer slow.Stop()
+	failed := &noTaker{}
 	next, open := 0, 0
 	ask := func() {
 		if next == len(order) {
@@ -47,14 +87,15 @@ func (c *Coordinator) forward(ctx context.Context, p plan, req WriteRequest) (ou
 			if a.err == nil {
 				return written(a.message)
 			}
-			if pe, ok := errors.AsType[*peer.Error](a.err); ok && pe.Code != string(CodeNotReady) && pe.Code != string(CodeOverloaded) {
-				return outcome{}, pe
+			if !failed.heard(a.err) {
+				return outcome{}, a.err
 			}
 			ask()
 		case <-slow.C:
-			if next == len(order) && p.sloppy {
+			if next == len(order) && standIn {
 				// They may be paused, or cut off behind an open connection. A write does not wait for that.
-				return outcome{}, errNoPrimary
+				failed.maybeStored = true
+				return outcome{}, failed
 			}
 			ask()
 			slow.Reset(hedgeAfter)
@@ -62,7 +103,7 @@ func (c *Coordinator) forward(ctx context.Context, p plan, req WriteRequest) (ou
 			return outcome{}, ctx.Err()
 		}
 	}
-	return outcome{}, errNoPrimary
+	return outcome{}, failed
 }
 
 func (c *Coordinator) callInto(ctx context.Context, t target, m wire.Message, out chan<- reply) {

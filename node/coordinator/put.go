@@ -41,20 +41,43 @@ func (c *Coordinator) Write(ctx context.Context, req WriteRequest) (Answer, erro
 	return Answer{Token: w.token, ETag: etag(p, w.object, false)}, nil
 }
 
-// dispatch finds the coordinator of a write.
+// dispatch finds the coordinator of a write: this node if it is a primary, else a primary, else this node
+// as a fallback, else another fallback. A node without disk space is passed over like one that cannot be
+// reached.
 func (c *Coordinator) dispatch(ctx context.Context, p plan, req WriteRequest) (outcome, error) {
 	primaries := p.primaries()
-	if slices.Contains(primaries, c.s.Self) {
-		return c.coordinate(ctx, p, req, "")
+	own := slices.Contains(primaries, c.s.Self)
+	if own {
+		if w, err := c.coordinate(ctx, p, req, ""); !errors.Is(err, store.ErrDiskFull) {
+			return w, err
+		}
 	}
-	w, err := c.forward(ctx, p, req)
-	switch {
-	case !errors.Is(err, errNoPrimary):
+	rest := without(p.fallbacks(), c.s.Self)
+	w, err := c.forward(ctx, p, req, without(primaries, c.s.Self), p.sloppy && (!own || len(rest) > 0))
+	failed, none := errors.AsType[*noTaker](err)
+	if !none {
 		return w, err
-	case p.sloppy:
-		return c.coordinate(ctx, p, req, primaries[0])
 	}
-	return outcome{}, &Error{Code: CodeQuorumUnmet, Detail: "no primary of the key can be reached, and sloppy=false", Retryable: true, MaybeStored: true}
+	failed.full = failed.full || own
+	if p.sloppy && !own {
+		if w, err := c.coordinate(ctx, p, req, primaries[0]); !errors.Is(err, store.ErrDiskFull) {
+			return w, err
+		}
+		failed.full = true
+	}
+	if p.sloppy && len(rest) > 0 {
+		w, err := c.forward(ctx, p, req, rest, false)
+		also, none := errors.AsType[*noTaker](err)
+		if !none {
+			return w, err
+		}
+		failed = &noTaker{full: true, maybeStored: failed.maybeStored || also.maybeStored}
+	}
+	return outcome{}, failed.answer()
+}
+
+func without(ids []string, id string) []string {
+	return slices.DeleteFunc(slices.Clone(ids), func(other string) bool { return other == id })
 }
 
 func (c *Coordinator) checkValue(p plan, req WriteRequest) error {
