@@ -69,7 +69,7 @@ const compactionPatience = 2
 func (s *Store) backgroundCorruption(cause error) {
 	path := "a table"
 	if i := pebble.ExtractDataCorruptionInfo(cause); i != nil {
-		path = i.Path
+		path, cause = i.Path, i.Details
 	}
 	s.broken.Lock()
 	if s.broken.byPath == nil {

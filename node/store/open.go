@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -50,9 +51,9 @@ type UnusableError struct {
 
 // Error names the way out.
 func (e *UnusableError) Error() string {
-	return fmt.Sprintf("store: the database in %s cannot be used: %v; nothing was deleted: move that "+
+	return fmt.Sprintf("store: the database in %s cannot be used: %s; nothing was deleted: move that "+
 		"directory aside to start with an empty one, which takes a new identity and is refilled from the "+
-		"other replicas", e.Dir, e.Err)
+		"other replicas", e.Dir, strings.ReplaceAll(e.Err.Error(), "\n", "; "))
 }
 
 // Unwrap returns ErrUnusable and the cause.

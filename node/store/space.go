@@ -38,7 +38,7 @@ const (
 
 // spaceGuard keeps the disk from filling up. Pebble cannot go on once its log finds no space, and a node
 // that stops is worse than one that only reads. What counts as free is what the file system has left,
-// less what is sure to be taken still: the flush of the log, and the ballast, if it is not there.
+// less what is sure to be taken still: the flush of the log, and the ballast, if it was given up.
 //
 // The ballast is a file of allocated blocks that is removed when space is critically low, because
 // others fill the disk, too: then the log can still be rotated and flushed, and the node stop in good
@@ -56,13 +56,13 @@ type spaceGuard struct {
 	refused  atomic.Uint64
 	held     atomic.Bool // the ballast is on the disk
 	stopped  chan struct{}
-	// mu is held during a look. calm counts the good looks in a row while full; given says that the
-	// ballast cannot be made, so that nothing is kept back for it until the next boot.
+	// mu is held during a look. calm counts the good looks in a row while full; owed says that the ballast
+	// was given up and its space is to be kept back for it; hopeless that it cannot be made at all;
+	// failing that the last look saw nothing.
 	mu struct {
 		sync.Mutex
-		calm    int
-		given   bool
-		failing bool
+		calm                    int
+		owed, hopeless, failing bool
 	}
 }
 
@@ -96,7 +96,7 @@ func newSpaceGuard(s *Store, l SpaceLimits) *spaceGuard {
 	_, err = s.fs.Stat(g.path())
 	g.held.Store(err == nil)
 	if int64(free) < g.critical {
-		g.drop()
+		g.giveUp()
 	}
 	return g
 }
@@ -108,18 +108,11 @@ func (g *spaceGuard) start() {
 	if g == nil {
 		return
 	}
-	// A copied directory has a file of that name and nothing allocated behind it.
 	g.mu.Lock()
 	g.look()
-	remake := !g.full.Load()
 	g.mu.Unlock()
 	g.s.ops.Go(func() {
-		if remake {
-			g.mu.Lock()
-			g.drop()
-			g.make()
-			g.mu.Unlock()
-		}
+		g.renew()
 		t := time.NewTicker(spaceEvery)
 		defer t.Stop()
 		for {
@@ -190,12 +183,12 @@ func (g *spaceGuard) look() {
 		return
 	}
 	g.mu.failing = false
-	if int64(free) < g.critical && g.held.Load() {
-		g.drop()
+	if int64(free) < g.critical {
+		g.giveUp()
 	}
 	unflushed := g.unflushed()
 	left := int64(free) - unflushed
-	if !g.held.Load() && !g.mu.given {
+	if g.mu.owed {
 		left -= g.ballast
 	}
 	g.written.Store(0)
@@ -211,13 +204,13 @@ func (g *spaceGuard) look() {
 		g.s.log.Error("the disk is full: this node takes no writes until there is space", "dir", g.s.dir,
 			"free_bytes", free, "unflushed_bytes", unflushed, "watermark_bytes", g.watermark)
 		g.flush(int64(free), unflushed)
-	case was:
+	case !was:
+		g.make()
+	default:
 		if g.mu.calm++; g.mu.calm < spaceCalm {
 			return
 		}
-		if !g.held.Load() && !g.mu.given {
-			g.make()
-		}
+		g.make()
 		g.full.Store(false)
 		g.s.log.Warn("the disk has space: this node takes writes again", "dir", g.s.dir, "free_bytes", free)
 	}
@@ -246,25 +239,43 @@ func (g *spaceGuard) flush(free, unflushed int64) {
 	_, err = g.s.db.AsyncFlush()
 }
 
-// drop gives the ballast's space to the database.
-func (g *spaceGuard) drop() {
-	if !g.held.Load() {
-		return
+// giveUp gives the ballast's space to the database, until there is more.
+func (g *spaceGuard) giveUp() {
+	if g.held.Load() && g.remove() {
+		g.mu.owed = true
 	}
-	if err := g.s.fs.Remove(g.path()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		g.s.log.Error("the ballast cannot be removed", "path", g.path(), "err", err)
-		return
-	}
-	g.held.Store(false)
 }
 
-// make puts the ballast back.
+func (g *spaceGuard) remove() bool {
+	if err := g.s.fs.Remove(g.path()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		g.s.log.Error("the ballast cannot be removed", "path", g.path(), "err", err)
+		return false
+	}
+	g.held.Store(false)
+	return true
+}
+
+// renew makes the ballast of this boot, if there is space for it. One that is there is made again: a copied
+// directory has a file of that name and nothing allocated behind it.
+func (g *spaceGuard) renew() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.full.Load() && (!g.held.Load() || g.remove()) {
+		g.make()
+	}
+}
+
+// make puts the ballast in its place, if that leaves the disk above the watermark.
 func (g *spaceGuard) make() {
-	if g.ballast == 0 {
+	if g.held.Load() || g.mu.hopeless || g.ballast == 0 {
 		return
 	}
+	if free, _, err := g.s.DiskSpace(); err != nil || int64(free) < g.watermark+g.ballast {
+		return
+	}
+	g.mu.owed = false
 	if err := g.allocate(); err != nil {
-		g.mu.given = true
+		g.mu.hopeless = true
 		g.s.log.Warn("no ballast: a disk that others fill may stop this node", "path", g.path(), "err", err)
 		return
 	}
