@@ -329,6 +329,24 @@ func TestUnusableDatabase(t *testing.T) {
 	}
 }
 
+// Without its metadata a node cannot start: that is no matter of single records.
+func TestUnreadableMetadataIsUnusable(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	s := mustOpen(t, testOptions(fs, 1))
+	must(t, s.PutMeta("cluster", []byte("state")))
+	putRaw(t, s, metaKey("cluster"), []byte("garbage"))
+	mustClose(t, s)
+	o := testOptions(fs, 2)
+	if _, err := Open(o); !errors.Is(err, ErrUnusable) || !strings.Contains(err.Error(), "cluster") {
+		t.Errorf("%v", err)
+	}
+	o.SetAside = "db.aside"
+	s = mustOpen(t, o)
+	if _, ok, err := s.Meta("cluster"); ok || err != nil {
+		t.Errorf("%t, %v", ok, err)
+	}
+}
+
 // A name that is taken is no place to move a database to.
 func TestSetAsideNeverOverwrites(t *testing.T) {
 	fs := vfs.NewCrashableMem()

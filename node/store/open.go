@@ -145,6 +145,9 @@ func openPebble(dir string, o *pebble.Options) (db *pebble.DB, err error) {
 
 // rebuild counts what is kept incrementally from then on.
 func (s *Store) rebuild() error {
+	if err := s.checkMeta(); err != nil {
+		return err
+	}
 	if err := s.rebuildHints(); err != nil {
 		return err
 	}

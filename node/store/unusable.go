@@ -58,6 +58,21 @@ func checkUsable(fsys FS, db string) error {
 	return nil
 }
 
+// checkMeta reads all metadata: without it a node cannot start, and nobody refills it piece by piece.
+func (s *Store) checkMeta() error {
+	lower := []byte{familyMeta}
+	return s.each(lower, successor(lower), func(it *pebble.Iterator) (bool, error) {
+		v, err := it.ValueAndErr()
+		if err == nil {
+			_, err = decodeBlob(it.Key(), v)
+		}
+		if err != nil {
+			return false, fmt.Errorf("metadata %q: %w", it.Key()[1:], err)
+		}
+		return true, nil
+	})
+}
+
 // setAside renames the directory of an unusable database to the given name beside it.
 func (s *Store) setAside(name string, cause error) error {
 	db, to := dbDir(s.fs, s.dir), s.fs.PathJoin(s.dir, name)
