@@ -157,8 +157,10 @@ func TestFullDisk(t *testing.T) {
 		})
 	}
 	remove()
+	attempts := 0
 	took := until(t, 10*time.Second, "n1 takes writes", func() error {
-		return p.once("n1", "after", client.CallOptions{W: "all"})
+		attempts++ // another key each time: what W=all refuses may be on the others, as a sibling of the next
+		return p.once("n1", fmt.Sprint("after", attempts), client.CallOptions{W: "all"})
 	})
 	t.Logf("all replicas take writes %v after there was space", took)
 	if v := p.metric("n1", "disk_full"); v != "0" {
@@ -205,6 +207,7 @@ func (p *processes) worksAround(t *testing.T) {
 		t.Errorf("readyz of the full node: %d", r.StatusCode)
 	}
 	// With nobody to turn to, the client hears the reason.
+	attempts := 0
 	p.cut("n1", "n2", "n3")
 	until(t, 10*time.Second, "507 from a full node that is alone", func() error {
 		if err := p.once("n1", "alone", client.CallOptions{W: "1"}); !isDiskFull(err) {
@@ -213,7 +216,10 @@ func (p *processes) worksAround(t *testing.T) {
 		return nil
 	})
 	p.cut("n1")
-	until(t, 10*time.Second, "n1 finds the others again", func() error { return p.once("n1", "again", client.CallOptions{}) })
+	until(t, 10*time.Second, "n1 finds the others again", func() error {
+		attempts++
+		return p.once("n1", fmt.Sprint("again", attempts), client.CallOptions{})
+	})
 }
 
 // TestLogWithoutSpace turns the guard off and fills the disk: the node must stop, loudly, and must not
