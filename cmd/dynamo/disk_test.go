@@ -124,7 +124,7 @@ func (p *processes) once(id, key string, o client.CallOptions) error {
 // the full one goes on reading, and it takes writes again once there is space.
 func TestFullDisk(t *testing.T) {
 	p := newProcesses(t, 3)
-	dir, small := p.smallDisk("n1", "64m")
+	dir, small := p.smallDisk("n1", "256m") // two logs of 35 MiB each are preallocated
 	limits := "limits: {min_free_bytes: 16MiB, min_free_percent: 50}\n"
 	leave := int64(12 << 20)
 	if !small {
