@@ -25,6 +25,7 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByC
 func (c collector) Collect(ch chan<- prometheus.Metric) {
 	m := sink(ch)
 	c.store(m)
+	c.disk(m)
 	c.peers(m)
 	c.repair(m)
 	c.resolvers(m)
@@ -62,6 +63,27 @@ func (c collector) store(m sink) {
 	m.counter("store_background_errors_total", "Flushes and compactions that failed.", st.BackgroundErrors)
 	m.counter("store_disk_slow_total", "Disk operations of over 5 s.", st.DiskSlow)
 	m.counter("store_write_stalls_total", "Times that writes had to wait for the database.", st.WriteStalls)
+}
+
+// disk shows what the guard of the disk's space and the mender of corrupt records do.
+func (c collector) disk(m sink) {
+	if sp := c.n.store.Space(); sp.Guarded {
+		full := 0.0
+		if sp.Full {
+			full = 1
+		}
+		m.gauge("disk_free_bytes", "Free space of the disk, less what is promised: unflushed writes, and the ballast if it is gone.", float64(sp.Free))
+		m.gauge("disk_watermark_bytes", "Free space below which this node takes no writes.", float64(sp.Watermark))
+		m.gauge("disk_ballast_bytes", "Size of the ballast file, 0 if it was given up.", float64(sp.Ballast))
+		m.gauge("disk_full", "Whether this node takes no writes because its disk is full.", full)
+		m.counter("disk_full_refused_total", "Writes of clients and of other nodes that a full disk refused.", sp.Refused)
+	}
+	st := c.n.mender.Stats()
+	m.counter("corrupt_records_total", "Corrupt records that were refilled from other replicas, discarded, or found no room to wait.", st.Mended, "outcome", "refilled")
+	m.counter("corrupt_records_total", "Corrupt records that were refilled from other replicas, discarded, or found no room to wait.", st.Discarded, "outcome", "discarded")
+	m.counter("corrupt_records_total", "Corrupt records that were refilled from other replicas, discarded, or found no room to wait.", st.Dropped, "outcome", "dropped")
+	m.counter("corrupt_refill_failures_total", "Attempts to refill a corrupt record that failed and will be repeated.", st.Failed)
+	m.gauge("corrupt_pending", "Corrupt records that wait to be refilled.", float64(st.Pending))
 }
 
 func (c collector) peers(m sink) {

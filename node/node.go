@@ -44,6 +44,7 @@ type Node struct {
 	coordinator *coordinator.Coordinator
 	resolvers   *coordinator.Resolvers
 	repairer    *repair.Repairer
+	mender      *repair.Mender
 	api         *api.Server
 
 	// serving is set once all parts above are: before that, peers are told to come back.
@@ -117,10 +118,7 @@ func (n *Node) die(err error) { n.fatal.Do(func() { n.o.Fatal(err) }) }
 func (n *Node) Requests() *coordinator.Coordinator { return n.coordinator }
 
 func (n *Node) openStore() error {
-	s, err := store.Open(store.Options{
-		Dir: n.self.Data, FS: n.o.FS, Logger: n.log, Rand: n.o.Rand, Now: n.o.Now, OnFatal: n.die,
-		HintMaxBytes: n.o.Cluster.Limits.HintMaxBytes,
-	})
+	s, err := store.Open(n.storeOptions())
 	if err != nil {
 		return err
 	}
@@ -191,11 +189,12 @@ func (n *Node) openRequests() error {
 	n.flights = replica.NewFlights(uint64(n.o.Now().UnixMicro()))
 	n.replica = replica.New(replica.Options{
 		Self: n.o.ID, Store: n.store, Trees: n.store, Flights: n.flights, Settler: n.settler, View: n.state.View,
-		Limits: limits, Now: n.o.Now, Logger: n.log,
+		Limits: limits, Now: n.o.Now, Logger: n.log, Room: n.store.Room,
 	})
+	n.openMender()
 	n.repairer = repair.Start(repair.Options{
 		Self: n.o.ID, Transport: n.transport, Hints: n.store, Flights: n.flights, Reachable: n.state.Reachable, KeyspaceName: n.keyspaceName,
-		Trees: n.store, Copies: n.replica, Checker: n.store, Corrupt: func(store.Ref) {}, Merger: n.settler, View: n.state.View,
+		Trees: n.store, Copies: n.replica, Checker: n.store, Merger: n.settler, View: n.state.View,
 		SettleAfter: limits.SettleAfter, Now: n.o.Now, Draw: n.draw,
 		Throttle:        repair.ThrottleOptions{Most: repairMost, Least: repairLeast, Goal: foregroundGoal, Every: time.Second, Now: n.o.Now},
 		KeyspaceDropped: n.keyspaceDropped, Member: n.isMember, Primaries: n.primaries, HintMaxAge: limits.HintMaxAge,

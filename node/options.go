@@ -26,6 +26,9 @@ type Options struct {
 	Logger *slog.Logger
 	// FaultInjection opens PUT /v1/debug/cut, which cuts this node off from others. For tests.
 	FaultInjection bool
+	// ResetUnusable moves a database that cannot be used aside, below the data directory, and starts with an
+	// empty one under a new identity. Without it Open fails.
+	ResetUnusable bool
 	// Fatal is told once of a failure after which the node must not go on (a disk that does not sync, an
 	// identity that another process uses). The caller closes the node and ends the process.
 	Fatal func(error)

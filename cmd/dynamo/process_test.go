@@ -104,16 +104,21 @@ func newProcesses(t *testing.T, n int) *processes {
 func (p *processes) start(ids ...string) {
 	p.t.Helper()
 	for _, id := range ids {
-		if p.logs[id] == nil {
-			p.logs[id] = &lockedBuffer{}
-		}
-		c := exec.Command(p.binary, "serve", "-f", p.file, "--node", id, "--fault-injection")
-		c.Stderr = p.logs[id]
-		if err := c.Start(); err != nil {
-			p.t.Fatal(err)
-		}
-		p.running[id] = c
+		p.startWith(id)
 	}
+}
+
+func (p *processes) startWith(id string, flags ...string) {
+	p.t.Helper()
+	if p.logs[id] == nil {
+		p.logs[id] = &lockedBuffer{}
+	}
+	c := exec.Command(p.binary, append([]string{"serve", "-f", p.file, "--node", id, "--fault-injection"}, flags...)...)
+	c.Stderr = p.logs[id]
+	if err := c.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	p.running[id] = c
 }
 
 // kill sends SIGKILL: no chance to write anything down.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 
 	"dynamo/node"
 	"dynamo/node/config"
+	"dynamo/node/store"
 )
 
 // stopTimeout bounds a graceful stop.
@@ -42,7 +44,7 @@ func (l *logFlags) logger(w io.Writer) (*slog.Logger, error) {
 func newServe() *cobra.Command {
 	var file, id string
 	var log logFlags
-	var faults bool
+	var faults, reset bool
 	c := &cobra.Command{
 		Use:   "serve -f FILE --node ID",
 		Short: "Run one node of a cluster file in the foreground",
@@ -63,30 +65,46 @@ with 0. A second signal ends it at once.
 			if err != nil {
 				return err
 			}
-			return serve(c.Context(), cfg, id, logger, faults)
+			return serve(c.Context(), cfg, node.Options{ID: id, Logger: logger, FaultInjection: faults, ResetUnusable: reset})
 		},
 	}
 	c.Flags().StringVarP(&file, "file", "f", "", "cluster file")
 	c.Flags().StringVar(&id, "node", "", "id of the node in the file")
 	c.Flags().BoolVar(&faults, "fault-injection", false, "open PUT /v1/debug/cut, for tests")
+	registerReset(c, &reset)
 	log.register(c, "info")
 	return c
 }
 
-// serve runs a node until ctx ends or the node must not go on.
-func serve(ctx context.Context, cfg *config.Cluster, id string, logger *slog.Logger, faults bool) error {
-	fatal := make(chan error, 1)
-	n, err := node.Open(ctx, node.Options{
-		Cluster: cfg, ID: id, Logger: logger, FaultInjection: faults,
-		Fatal: func(err error) {
-			select {
-			case fatal <- err:
-			default:
-			}
-		},
-	})
-	if err != nil {
+// resetFlag is the name of the flag that lets a node start without its database.
+const resetFlag = "reset-unusable-data"
+
+func registerReset(c *cobra.Command, reset *bool) {
+	c.Flags().BoolVar(reset, resetFlag, false, "move a database that cannot be used aside, and start empty under a new identity")
+}
+
+// withWayOut names the flag to whom it helps.
+func withWayOut(err error) error {
+	if !errors.Is(err, store.ErrUnusable) {
 		return err
+	}
+	return fmt.Errorf("%w; or start once with --%s, which does that", err, resetFlag)
+}
+
+// serve runs a node until ctx ends or the node must not go on.
+func serve(ctx context.Context, cfg *config.Cluster, o node.Options) error {
+	id, logger := o.ID, o.Logger
+	fatal := make(chan error, 1)
+	o.Cluster = cfg
+	o.Fatal = func(err error) {
+		select {
+		case fatal <- err:
+		default:
+		}
+	}
+	n, err := node.Open(ctx, o)
+	if err != nil {
+		return withWayOut(err)
 	}
 	var failure error
 	select {
@@ -105,7 +123,7 @@ func serve(ctx context.Context, cfg *config.Cluster, id string, logger *slog.Log
 		err = fmt.Errorf("node %s did not stop within %v", id, stopTimeout)
 	}
 	if failure != nil {
-		return failure
+		return withWayOut(failure)
 	}
 	return err
 }

@@ -31,7 +31,7 @@ const (
 func newUp() *cobra.Command {
 	var file, data string
 	var log logFlags
-	var faults bool
+	var faults, reset bool
 	c := &cobra.Command{
 		Use:   "up [-f FILE]",
 		Short: "Launch every node of a cluster file on this machine",
@@ -65,13 +65,14 @@ in ./dynamo-data or the directory of --data.
 			if err := checkFree(cfg); err != nil {
 				return err
 			}
-			u := &up{cfg: cfg, file: file, log: log, faults: faults, out: c.OutOrStdout(), errs: &lineWriter{w: c.ErrOrStderr()}}
+			u := &up{cfg: cfg, file: file, log: log, faults: faults, reset: reset, out: c.OutOrStdout(), errs: &lineWriter{w: c.ErrOrStderr()}}
 			return u.run(c.Context())
 		},
 	}
 	c.Flags().StringVarP(&file, "file", "f", "", "cluster file")
 	c.Flags().StringVar(&data, "data", builtinData, "directory of the built-in cluster")
 	c.Flags().BoolVar(&faults, "fault-injection", false, "open PUT /v1/debug/cut on every node, for tests")
+	registerReset(c, &reset)
 	log.register(c, "warn")
 	return c
 }
@@ -119,6 +120,7 @@ type up struct {
 	file   string
 	log    logFlags
 	faults bool
+	reset  bool
 	out    io.Writer
 	errs   *lineWriter
 }
@@ -185,6 +187,9 @@ func (u *up) start(self, id string, wg *sync.WaitGroup) (*child, error) {
 	args := []string{"serve", "-f", u.file, "--node", id, "--log-level", u.log.level, "--log-format", u.log.format}
 	if u.faults {
 		args = append(args, "--fault-injection")
+	}
+	if u.reset {
+		args = append(args, "--"+resetFlag)
 	}
 	cmd := exec.Command(self, args...)
 	cmd.SysProcAttr = childAttributes()

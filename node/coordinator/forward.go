@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -8,31 +9,78 @@ import (
 
 	"dynamo/node/causal"
 	"dynamo/node/peer"
+	"dynamo/node/store"
 	"dynamo/node/wire"
 )
 
-var errNoPrimary = errors.New("coordinator: no primary of the key can be reached")
+// noTaker says that no node took a write that was forwarded.
+type noTaker struct {
+	// reason is why one of them, or this node, cannot take part now; "" if all were silent.
+	reason Code
+	// maybeStored: one of them may have the write all the same.
+	maybeStored bool
+}
 
-// forward hands a write to the first primary that answers. The ones that gossip holds for dead come
-// last: it may be wrong. A primary that keeps silent is given up after hedgeAfter for the next one, and
-// with all of them silent this node stands in itself; the write may then be minted twice, as two
+// Error implements error.
+func (*noTaker) Error() string { return "coordinator: no node took the write" }
+
+// answer is what the client is told.
+func (n *noTaker) answer() *Error {
+	e := &Error{Code: n.reason, Retryable: true, MaybeStored: n.maybeStored}
+	switch n.reason {
+	case CodeDiskFull:
+		e.Detail, e.Err = "the disk is full, and no other node could take the write", store.ErrDiskFull
+	case "":
+		e.Code, e.MaybeStored = CodeQuorumUnmet, true
+		e.Detail = "no primary of the key can be reached, and sloppy=false"
+	default:
+		e.Detail = "no node can take the write now"
+	}
+	return e
+}
+
+// heard takes note of a node that did not take the write; false if its answer is the last word.
+func (n *noTaker) heard(err error) bool {
+	if code := refused(err); code != "" {
+		if n.reason != CodeDiskFull {
+			n.reason = code
+		}
+		return true
+	}
+	if _, answered := errors.AsType[*peer.Error](err); answered {
+		return false
+	}
+	n.maybeStored = true
+	return true
+}
+
+// add takes over what a forward ran into; false if that was anything but that nobody took the write.
+func (n *noTaker) add(err error) bool {
+	also, ok := errors.AsType[*noTaker](err)
+	if ok {
+		n.reason, n.maybeStored = cmp.Or(n.reason, also.reason), n.maybeStored || also.maybeStored
+	}
+	return ok
+}
+
+// forward hands a write to the first of the nodes that takes it. The ones that gossip holds for dead come
+// last: it may be wrong. One that keeps silent is given up after hedgeAfter for the next one, and, if
+// standIn says that somebody else can, all of them are; the write may then be minted twice, as two
 // siblings of the same bytes and time, which reads show as one.
-func (c *Coordinator) forward(ctx context.Context, p plan, req WriteRequest) (outcome, error) {
+func (c *Coordinator) forward(ctx context.Context, p plan, req WriteRequest, nodes []string, standIn bool) (outcome, error) {
 	m := &wire.Write{
 		Target: p.target, Token: req.Token, Value: req.Value, R: p.r, W: p.w, Sloppy: p.sloppy,
 		IfMatch: req.IfMatch, IfNoneMatch: req.IfNoneMatch, RequestID: req.RequestID,
 	}
-	order := c.byReach(slices.DeleteFunc(slices.Clone(p.primaries()), func(id string) bool { return id == c.s.Self }))
-	if len(order) == 0 {
-		return outcome{}, errNoPrimary
-	}
-	if c.s.Members.Reachable(order[0]) {
-		// Those that are down would only cost time; with all of them down this node stands in at once.
-		order = order[:c.reachable(order)]
+	order := c.byReach(nodes)
+	if n := c.reachable(order); n > 0 {
+		// Those that are down would only cost time; with all of them down the next best stands in at once.
+		order = order[:n]
 	}
 	replies := make(chan reply, len(order))
 	slow := time.NewTimer(hedgeAfter)
 	defer slow.Stop()
+	failed := &noTaker{}
 	next, open := 0, 0
 	ask := func() {
 		if next == len(order) {
@@ -50,14 +98,15 @@ func (c *Coordinator) forward(ctx context.Context, p plan, req WriteRequest) (ou
 			if a.err == nil {
 				return written(a.message)
 			}
-			if pe, ok := errors.AsType[*peer.Error](a.err); ok && refused(pe) == "" {
-				return outcome{}, pe
+			if !failed.heard(a.err) {
+				return outcome{}, a.err
 			}
 			ask()
 		case <-slow.C:
-			if next == len(order) && p.sloppy {
+			if next == len(order) && standIn {
 				// They may be paused, or cut off behind an open connection. A write does not wait for that.
-				return outcome{}, errNoPrimary
+				failed.maybeStored = true
+				return outcome{}, failed
 			}
 			ask()
 			slow.Reset(hedgeAfter)
@@ -65,7 +114,7 @@ func (c *Coordinator) forward(ctx context.Context, p plan, req WriteRequest) (ou
 			return outcome{}, ctx.Err()
 		}
 	}
-	return outcome{}, errNoPrimary
+	return outcome{}, failed
 }
 
 // byReach puts the nodes that seem reachable first, otherwise in order.

@@ -43,28 +43,43 @@ func (c *Coordinator) Write(ctx context.Context, req WriteRequest) (Answer, erro
 	return Answer{Token: w.token, ETag: etag(p, w.object, false)}, nil
 }
 
-// dispatch finds the coordinator of a write.
+// dispatch finds the coordinator of a write: this node if it is a primary, else a primary, else this node
+// as a fallback, else another fallback. A node that cannot take part now, as without disk space, is passed
+// over like one that cannot be reached.
 func (c *Coordinator) dispatch(ctx context.Context, p plan, req WriteRequest) (outcome, error) {
 	primaries := p.primaries()
-	if slices.Contains(primaries, c.s.Self) {
+	own := slices.Contains(primaries, c.s.Self)
+	failed := &noTaker{}
+	if own {
 		w, err := c.coordinate(ctx, p, req, "")
 		if refused(err) == "" {
 			return w, err
 		}
-		// This node's own disk takes no writes now, another primary's may.
-		if fw, ferr := c.forward(ctx, p, req); !errors.Is(ferr, errNoPrimary) {
-			return fw, ferr
-		}
-		return outcome{}, err
+		failed.heard(err)
 	}
-	w, err := c.forward(ctx, p, req)
-	switch {
-	case !errors.Is(err, errNoPrimary):
+	rest := without(p.fallbacks(), c.s.Self)
+	w, err := c.forward(ctx, p, req, without(primaries, c.s.Self), p.sloppy && (!own || len(rest) > 0))
+	if !failed.add(err) {
 		return w, err
-	case p.sloppy:
-		return c.coordinate(ctx, p, req, primaries[0])
 	}
-	return outcome{}, &Error{Code: CodeQuorumUnmet, Detail: "no primary of the key can be reached, and sloppy=false", Retryable: true, MaybeStored: true}
+	if p.sloppy && !own {
+		w, err := c.coordinate(ctx, p, req, primaries[0])
+		if refused(err) == "" {
+			return w, err
+		}
+		failed.heard(err)
+	}
+	if p.sloppy && len(rest) > 0 {
+		w, err := c.forward(ctx, p, req, rest, false)
+		if !failed.add(err) {
+			return w, err
+		}
+	}
+	return outcome{}, failed.answer()
+}
+
+func without(ids []string, id string) []string {
+	return slices.DeleteFunc(slices.Clone(ids), func(other string) bool { return other == id })
 }
 
 func (c *Coordinator) checkValue(p plan, req WriteRequest) error {

@@ -7,6 +7,7 @@ import (
 
 	"dynamo/node/cluster"
 	"dynamo/node/peer"
+	"dynamo/node/store"
 	"dynamo/node/wire"
 )
 
@@ -165,9 +166,13 @@ func refused(err error) Code {
 	} else if e, ok := errors.AsType[*peer.Error](err); ok && !e.MaybeStored {
 		code = Code(e.Code)
 	}
-	switch code {
-	case CodeOverloaded, CodeNotReady, CodeDiskFull:
+	switch {
+	case code == CodeOverloaded, code == CodeNotReady, code == CodeDiskFull:
 		return code
+	case errors.Is(err, store.ErrDiskFull):
+		return CodeDiskFull
+	case errors.Is(err, store.ErrHintsFull):
+		return CodeOverloaded
 	}
 	return ""
 }

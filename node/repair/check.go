@@ -64,9 +64,6 @@ func (r *Repairer) checkTrees() {
 	}
 	r.o.Logger.Info("hash trees checked", "copies", sum.Copies, "bytes", sum.Bytes, "entries_mended", sum.Entries,
 		"entries_stray", sum.Stray, "branches_mended", sum.Branches, "corrupt", len(sum.Corrupt), "took", r.o.Now().Sub(began), "err", err)
-	for _, ref := range sum.Corrupt {
-		r.o.Corrupt(ref)
-	}
 	if err != nil {
 		// Whatever it is will not be gone in a second.
 		select {

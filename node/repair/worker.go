@@ -53,8 +53,6 @@ type Options struct {
 	Trees   Trees
 	Copies  Copies
 	Checker Checker
-	// Corrupt is told of copies that cannot be read; it must not block.
-	Corrupt func(ref store.Ref)
 	// Merger collapses siblings in the settle round.
 	Merger Merger
 	View   func() *cluster.View

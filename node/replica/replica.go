@@ -34,7 +34,7 @@ type Settler interface {
 	Collapse(ctx context.Context, p conflict.Policy, key []byte, o causal.Object) (causal.Object, bool)
 }
 
-// Options configure a Replica. All fields are required.
+// Options configure a Replica. All fields are required but Room.
 type Options struct {
 	// Self is this node's id.
 	Self    string
@@ -46,6 +46,8 @@ type Options struct {
 	Limits  config.Limits
 	Now     func() time.Time
 	Logger  *slog.Logger
+	// Room says whether the disk has room for a write of so many bytes; nil: always.
+	Room func(bytes int) error
 }
 
 // Replica is safe for concurrent use.
@@ -106,6 +108,9 @@ func (r *Replica) Apply(ctx context.Context, t wire.Target, o causal.Object, hin
 	if v.Dropped(t.Keyspace, t.KeyspaceID) {
 		return ErrDropped
 	}
+	if err := r.room(t, o.ValueBytes()); err != nil {
+		return fmt.Errorf("apply: %w", err)
+	}
 	last := r.lww(v, t)
 	_, err := r.o.Store.Update(ctx, Ref(v, t, hintFor), d, func(rec store.Record) (store.Record, error) {
 		rec.Object = rec.Object.Join(o)
@@ -118,6 +123,18 @@ func (r *Replica) Apply(ctx context.Context, t wire.Target, o causal.Object, hin
 		return fmt.Errorf("apply: %w", err)
 	}
 	return nil
+}
+
+// recordBytes is about what a record takes besides its key and its values.
+const recordBytes = 512
+
+// room refuses a write that a full disk may not take. Removing hints, reaping and metadata do not ask:
+// they free space, or the node cannot do without them.
+func (r *Replica) room(t wire.Target, valueBytes int) error {
+	if r.o.Room == nil {
+		return nil
+	}
+	return r.o.Room(len(t.Key) + valueBytes + recordBytes)
 }
 
 // lww reports whether the generation of the keyspace that t names has policy lww.

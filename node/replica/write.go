@@ -35,6 +35,9 @@ func (r *Replica) Write(ctx context.Context, w Write) (Written, error) {
 	if view.Dropped(w.Keyspace, w.KeyspaceID) {
 		return Written{}, ErrDropped
 	}
+	if err := r.room(w.Target, len(w.Value.Bytes)); err != nil {
+		return Written{}, fmt.Errorf("write: %w", err)
+	}
 	ref := Ref(view, w.Target, w.HintFor)
 	narrow, err := r.narrow(ctx, ref, w)
 	if err != nil {

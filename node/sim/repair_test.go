@@ -104,15 +104,15 @@ func copiesOf(c *Cluster, keyspace string) (n uint64) {
 	return n
 }
 
-func eventually(t *testing.T, within time.Duration, what string, f func() bool) {
+func within(t *testing.T, limit time.Duration, what string, f func() bool) {
 	t.Helper()
-	for range int(within / time.Second) {
+	for range int(limit / time.Second) {
 		if f() {
 			return
 		}
 		time.Sleep(time.Second)
 	}
-	t.Fatalf("after %v: %s", within, what)
+	t.Fatalf("after %v: %s", limit, what)
 }
 
 // A deleted key is forgotten by all, but only while everybody is there to agree: a replica that was away
@@ -142,7 +142,7 @@ func TestDeletesStayDeleted(t *testing.T) {
 		if a := get(t, ctx, c, away, "notes", "k", coordinator.Options{R: 1}); a.Found() {
 			t.Fatalf("the deleted value is back: %+v", a)
 		}
-		eventually(t, 10*time.Minute, "the tombstone is still there", func() bool { return copiesOf(c, "notes") == 3 })
+		within(t, 10*time.Minute, "the tombstone is still there", func() bool { return copiesOf(c, "notes") == 3 })
 		// Nothing is left of the key, and it can be written anew.
 		for _, n := range c.o.Config.Nodes {
 			if a := get(t, ctx, c, n.ID, "notes", "k", coordinator.Options{R: 3}); a.Token != "" {
@@ -160,7 +160,7 @@ func TestSiblingsOfALawfulResolverAreCollapsed(t *testing.T) {
 	inTunedBubble(t, 3, 14, settling, func(t *testing.T, ctx context.Context, c *Cluster) {
 		put(t, ctx, c, "n1", "carts", "alice", apples, "", coordinator.Options{W: 3})
 		put(t, ctx, c, "n2", "carts", "alice", pears, "", coordinator.Options{W: 3})
-		eventually(t, 5*time.Minute, "there are still two siblings", func() bool {
+		within(t, 5*time.Minute, "there are still two siblings", func() bool {
 			a := get(t, ctx, c, "n3", "carts", "alice", coordinator.Options{R: 3})
 			return a.Count == 1 && a.Value != nil && string(a.Value.Bytes) == both
 		})
@@ -187,11 +187,11 @@ func TestDroppedKeyspaceIsGoneFromNodesThatWereAway(t *testing.T) {
 			}
 			return n
 		}
-		eventually(t, time.Minute, "the data is still there", func() bool { return holds() == 0 })
+		within(t, time.Minute, "the data is still there", func() bool { return holds() == 0 })
 		if err := c.Start(ctx, "n3"); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, time.Minute, "the data is still on n3", func() bool {
+		within(t, time.Minute, "the data is still on n3", func() bool {
 			return holds() == 0 && !slices.ContainsFunc(c.Node("n3").Partitions(), func(p coordinator.PartitionCopy) bool { return p.Keyspace == "notes" })
 		})
 	}, keyspace("notes", config.PolicySiblings))

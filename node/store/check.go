@@ -193,6 +193,7 @@ func (c *treeCheck) copy(key, raw []byte) error {
 	} else {
 		ref.Key = bytes.Clone(ref.Key)
 		c.Corrupt = append(c.Corrupt, ref)
+		_ = c.s.corrupt(ref, "", err) // told, counted and logged; the check goes on
 	}
 	branch := merkle.PositionOf(ref.Key).Branch()
 	c.truth.SetBranch(branch, c.truth.Branch(branch).Add(merkle.Item(ref.Key, hash)))

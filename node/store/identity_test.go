@@ -1,8 +1,10 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -264,6 +266,22 @@ func TestUnusableDatabase(t *testing.T) {
 			must(t, err)
 			must(t, fs.Remove(d.ManifestFilename))
 		},
+		"manifest garbage": func(t *testing.T, fs *vfs.MemFS) {
+			d, err := pebble.Peek(testDir+"/db", fs)
+			must(t, err)
+			rewrite(t, fs, d.ManifestFilename, bytes.Repeat([]byte("garbage"), 100))
+		},
+		// The file that says which MANIFEST counts, once called CURRENT.
+		"no current manifest": func(t *testing.T, fs *vfs.MemFS) {
+			names, err := fs.List(testDir + "/db")
+			must(t, err)
+			for _, n := range names {
+				if strings.HasPrefix(n, "marker.manifest.") {
+					must(t, fs.Remove(testDir+"/db/"+n))
+				}
+			}
+		},
+		"marked": func(t *testing.T, fs *vfs.MemFS) { rewrite(t, fs, testDir+"/db/"+unusableName, []byte("why")) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			fs := vfs.NewCrashableMem()
@@ -286,13 +304,96 @@ func TestUnusableDatabase(t *testing.T) {
 			if len(after) < len(before) {
 				t.Errorf("had %q, has %q", before, after)
 			}
-			// The way out that the error names.
-			must(t, fs.Rename(testDir+"/db", testDir+"/db.broken"))
-			s = mustOpen(t, testOptions(fs, 3))
-			if s.Identity().Node == was.Node {
-				t.Error("came back empty as the same disk")
+			// The two ways out that the error names.
+			for _, byHand := range []bool{true, false} {
+				fs := clone(t, fs)
+				o := testOptions(fs, 3)
+				if byHand {
+					must(t, fs.Rename(testDir+"/db", testDir+"/db.aside"))
+				} else {
+					o.SetAside = "db.aside"
+				}
+				s = mustOpen(t, o)
+				if s.Identity().Node == was.Node || s.CleanBoot() {
+					t.Errorf("came back empty as the same disk, clean %t", s.CleanBoot())
+				}
+				wantValue(t, s, own(0, 1, "k"), "")
+				if aside, err := fs.List(testDir + "/db.aside"); err != nil || len(aside) < len(before) {
+					t.Errorf("had %q, kept %q, %v", before, aside, err)
+				}
+				mustUpdate(t, s, own(0, 1, "k"), Sync, write("again"))
+				mustClose(t, s)
+				s = mustOpen(t, o) // the flag of a database that is sound does nothing
+				wantValue(t, s, own(0, 1, "k"), "again")
 			}
 		})
+	}
+}
+
+// Without its metadata a node cannot start: that is no matter of single records.
+func TestUnreadableMetadataIsUnusable(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	s := mustOpen(t, testOptions(fs, 1))
+	must(t, s.PutMeta("cluster", []byte("state")))
+	putRaw(t, s, metaKey("cluster"), []byte("garbage"))
+	mustClose(t, s)
+	o := testOptions(fs, 2)
+	if _, err := Open(o); !errors.Is(err, ErrUnusable) || !strings.Contains(err.Error(), "cluster") {
+		t.Errorf("%v", err)
+	}
+	o.SetAside = "db.aside"
+	s = mustOpen(t, o)
+	if _, ok, err := s.Meta("cluster"); ok || err != nil {
+		t.Errorf("%t, %v", ok, err)
+	}
+}
+
+// A name that is taken is no place to move a database to.
+func TestSetAsideNeverOverwrites(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	mustClose(t, mustOpen(t, testOptions(fs, 1)))
+	rewrite(t, fs, testDir+"/db/"+unusableName, []byte("why"))
+	must(t, fs.MkdirAll(testDir+"/db.aside", 0o755))
+	o := testOptions(fs, 2)
+	o.SetAside = "db.aside"
+	if _, err := Open(o); !errors.Is(err, ErrUnusable) || !strings.Contains(err.Error(), "taken") {
+		t.Errorf("%v", err)
+	}
+}
+
+// Bits that flip in the log, at its end or before, may cost what it held: then the boot is not a clean one,
+// and the disk mints under the next incarnation, or not at all.
+func TestFlippedBitsOfTheLog(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	s := mustOpen(t, testOptions(fs, 1))
+	for i := range 100 {
+		mustUpdate(t, s, own(0, 1, numbered(i)), Sync, write(strings.Repeat("v", 1000)))
+	}
+	crashed := fs.CrashClone(vfs.CrashCloneCfg{})
+	path := anyFile(t, crashed, ".log")
+	info, err := crashed.Stat(path)
+	must(t, err)
+	lost := 0
+	for _, fromEnd := range []int64{1, 40, 500, 3000, 20_000, 33_000, 50_000, 90_000, info.Size() - 20} {
+		fs := crashed.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))})
+		flip(t, fs, path, int(info.Size()-fromEnd))
+		after, err := Open(testOptions(fs, 2))
+		if errors.Is(err, ErrUnusable) {
+			continue // said so
+		}
+		must(t, err)
+		if id := after.Identity(); after.CleanBoot() || id.Node != s.Identity().Node || id.Incarnation != 2 {
+			t.Errorf("%d bytes from the end: %+v, clean %t", fromEnd, id, after.CleanBoot())
+		}
+		for i := range 100 {
+			if valueOf(t, after, own(0, 1, numbered(i))) == "" {
+				lost++
+			}
+		}
+		mustClose(t, after)
+	}
+	if lost == 0 {
+		t.Error("no bit cost anything: this test shows nothing")
 	}
 }
 

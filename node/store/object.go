@@ -73,6 +73,9 @@ func (s *Store) corrupt(ref Ref, name string, err error) error {
 	ref.Key = bytes.Clone(ref.Key)
 	e := &CorruptError{Ref: ref, Name: name, Err: err}
 	s.log.Error("corrupt record", "dir", s.dir, "err", e)
+	if s.onCorrupt != nil && name == "" {
+		s.onCorrupt(ref)
+	}
 	return e
 }
 

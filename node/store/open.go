@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -38,9 +39,17 @@ type Options struct {
 	// operations of the store to end; Close does not then, and may be called. Every operation that starts
 	// after the failure answers ErrFailed, with or without an OnFatal.
 	OnFatal func(error)
+	// OnCorrupt is optional: it is called for every own copy or hint that is met and cannot be read, with
+	// locks held, so it must not block.
+	OnCorrupt func(Ref)
+	// Space says when the disk counts as full. The zero value guards nothing.
+	Space SpaceLimits
+	// SetAside is the name, below Dir, that an unusable database is moved to instead of an error; the store
+	// then begins with an empty one under a new identity. Empty: Open answers with ErrUnusable.
+	SetAside string
 }
 
-// UnusableError says that the database below Dir does not open. Nothing was deleted.
+// UnusableError says that the database in Dir does not open, or cannot go on. Nothing was deleted.
 type UnusableError struct {
 	Dir string
 	Err error
@@ -48,9 +57,9 @@ type UnusableError struct {
 
 // Error names the way out.
 func (e *UnusableError) Error() string {
-	return fmt.Sprintf("store: the database in %s cannot be opened: %v; nothing was deleted: move that "+
+	return fmt.Sprintf("store: the database in %s cannot be used: %s; nothing was deleted: move that "+
 		"directory aside to start with an empty one, which takes a new identity and is refilled from the "+
-		"other replicas", e.Dir, e.Err)
+		"other replicas", e.Dir, strings.ReplaceAll(e.Err.Error(), "\n", "; "))
 }
 
 // Unwrap returns ErrUnusable and the cause.
@@ -74,16 +83,28 @@ func Open(o Options) (*Store, error) {
 	if fs == nil {
 		fs = vfs.Default
 	}
-	s := &Store{dir: o.Dir, fs: fs, log: o.Logger, fatal: o.OnFatal, now: o.Now, hintMaxBytes: o.HintMaxBytes}
-	s.failed.ch = make(chan struct{})
-	s.hints.init()
-	s.trees.init()
-	if err := s.openLocked(o); err != nil {
+	s, err := openOnce(fs, o)
+	if o.SetAside != "" && errors.Is(err, ErrUnusable) {
+		if err := (&Store{dir: o.Dir, fs: fs, log: o.Logger}).setAside(o.SetAside, err); err != nil {
+			return nil, err
+		}
+		s, err = openOnce(fs, o)
+	}
+	if err != nil {
 		return nil, err
 	}
+	s.space.start()
 	id := s.Identity()
 	s.log.Info("store open", "dir", o.Dir, "disk", id.Node, "incarnation", id.Incarnation, "boot", id.Boot, "clean", s.clean)
 	return s, nil
+}
+
+func openOnce(fs FS, o Options) (*Store, error) {
+	s := &Store{dir: o.Dir, fs: fs, log: o.Logger, fatal: o.OnFatal, onCorrupt: o.OnCorrupt, now: o.Now, hintMaxBytes: o.HintMaxBytes}
+	s.failed.ch = make(chan struct{})
+	s.hints.init()
+	s.trees.init()
+	return s, s.openLocked(o)
 }
 
 // openLocked holds the directory's lock from before the identity is read until Close, or until it
@@ -102,6 +123,10 @@ func (s *Store) openLocked(o Options) (err error) {
 			err = errors.Join(err, s.lock.Close())
 		}
 	}()
+	if err := checkUsable(s.fs, db); err != nil {
+		return err
+	}
+	s.space = newSpaceGuard(s, o.Space)
 	s.id, s.clean, err = boot(s.fs, s.dir, o.Rand, s.log)
 	if err != nil {
 		return err
@@ -127,6 +152,9 @@ func openPebble(dir string, o *pebble.Options) (db *pebble.DB, err error) {
 
 // rebuild brings into memory what is kept incrementally from then on.
 func (s *Store) rebuild() error {
+	if err := s.checkMeta(); err != nil {
+		return err
+	}
 	if err := s.rebuildHints(); err != nil {
 		return err
 	}

@@ -49,6 +49,9 @@ func (s *Store) listener() *pebble.EventListener {
 		BackgroundError: func(err error) {
 			s.counts.backgroundErrors.Add(1)
 			s.log.Error("flush or compaction failed, will be tried again", "dir", s.dir, "err", err)
+			if pebble.IsCorruptionError(err) {
+				s.backgroundCorruption(err)
+			}
 		},
 		// Without this hook pebble takes one bad block for fatal. Here it fails the reads that meet it,
 		// and the key is refilled from another replica.

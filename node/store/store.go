@@ -58,6 +58,14 @@ type Store struct {
 	hintMaxBytes int64
 	counts       counts
 	wal          walMarks
+	space        *spaceGuard
+	// onCorrupt hears of records that are there and cannot be read.
+	onCorrupt func(Ref)
+	// broken counts the failures of flushes and compactions by the corrupt file that they met.
+	broken struct {
+		sync.Mutex
+		byPath map[string]int
+	}
 	// stripes are the key locks: those of a key's hash. Two keys may share one.
 	stripes [stripeCount]stripe
 
@@ -143,6 +151,7 @@ func (s *Store) shutdown() error {
 	s.life.Lock()
 	s.life.closed = true
 	s.life.Unlock()
+	s.space.stop()
 	idle := make(chan struct{})
 	go func() {
 		s.ops.Wait()

@@ -1,0 +1,89 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"dynamo/node/causal"
+)
+
+// ReplaceCorrupt puts an object in the place of an own copy or hint that Get calls corrupt, in one step:
+// at no moment does the key read as absent. False if there is nothing there or it is sound. It returns
+// when that is durable.
+//
+// The new record has no actor of its own: what this disk minted for the key and told nobody is lost, and
+// its dots must not name anything else.
+func (s *Store) ReplaceCorrupt(ctx context.Context, ref Ref, o causal.Object) (bool, error) {
+	if o.IsZero() {
+		return false, errNothing
+	}
+	key, err := ref.encode()
+	if err != nil {
+		return false, err
+	}
+	if err := s.enter(); err != nil {
+		return false, err
+	}
+	defer s.exit()
+	p, ok, err := s.replaceCorrupt(ref, key, stored{appendRecord(nil, key, Record{Object: o}), flagsOf(o)})
+	if err != nil || !ok {
+		return false, err
+	}
+	s.log.Warn("replaced a corrupt record by what other replicas have", "dir", s.dir, "record", ref.String())
+	return true, s.await(ctx, p)
+}
+
+var errNothing = errors.New("store: a corrupt record cannot be replaced by nothing")
+
+func (s *Store) replaceCorrupt(ref Ref, key []byte, now stored) (*pending, bool, error) {
+	st := s.stripe(key)
+	st.Lock()
+	defer st.Unlock()
+	was, err := s.value(key)
+	switch {
+	case err != nil && !pebble.IsCorruptionError(err):
+		return nil, false, s.readError(ref, "", err)
+	case err != nil:
+		was = []byte{} // something is there, of unknown size
+	case was == nil:
+		return nil, false, nil
+	default:
+		if _, err := decodeRecord(key, was); err == nil {
+			return nil, false, nil
+		}
+	}
+	p, err := s.put(st, ref, key, was, now, Sync)
+	return p, err == nil, err
+}
+
+// compactionPatience is how often the compaction of a corrupt file may fail. Pebble leaves a file alone
+// for minutes after such a failure, so a second one says that it is not the memory or the cable.
+const compactionPatience = 2
+
+// backgroundCorruption is told of a flush or compaction that met a corrupt file. That one will fail for
+// ever, and with it everything that is to be compacted into the same range: reads get slower and writes
+// stall. Nothing heals it short of a new database, so the store says so while the rest still works.
+func (s *Store) backgroundCorruption(cause error) {
+	path := "a table"
+	if i := pebble.ExtractDataCorruptionInfo(cause); i != nil {
+		path, cause = i.Path, i.Details
+	}
+	s.broken.Lock()
+	if s.broken.byPath == nil {
+		s.broken.byPath = make(map[string]int)
+	}
+	s.broken.byPath[path]++
+	n := s.broken.byPath[path]
+	s.broken.Unlock()
+	if n != compactionPatience {
+		return
+	}
+	err := fmt.Errorf("%s is corrupt and cannot be compacted: %w", path, cause)
+	if markErr := s.markUnusable(err); markErr != nil {
+		s.log.Error("the database cannot be marked as unusable", "dir", s.dir, "err", markErr)
+	}
+	s.fail(&UnusableError{Dir: dbDir(s.fs, s.dir), Err: err}) //nolint:errcheck // what operations answer from now on
+}

@@ -1,0 +1,161 @@
+package store
+
+import (
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"dynamo/node/causal"
+)
+
+// heard collects what OnCorrupt is told.
+type heard struct {
+	mu   sync.Mutex
+	refs []string
+}
+
+func (h *heard) note(r Ref) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.refs = append(h.refs, r.String())
+}
+
+func TestReplaceCorrupt(t *testing.T) {
+	var h heard
+	fs := vfs.NewCrashableMem()
+	o := testOptions(fs, 1)
+	o.OnCorrupt = h.note
+	s := mustOpen(t, o)
+	bad, good, none := own(0, 1, "bad"), own(0, 1, "good"), own(0, 1, "none")
+	was := mustUpdate(t, s, bad, Sync, write("v"))
+	mustUpdate(t, s, good, Sync, write("v"))
+	keys := s.Stats().Keys
+	putRaw(t, s, mustKey(t, bad), []byte("garbage of some length"))
+	if _, err := s.Get(bad); !errors.Is(err, ErrCorrupt) || len(h.refs) != 1 || h.refs[0] != bad.String() {
+		t.Errorf("get: %v, heard %q", err, h.refs)
+	}
+	theirs := withValue(Record{Own: someActor(9)}, "theirs").Object
+	for _, ref := range []Ref{good, none} {
+		if ok, err := s.ReplaceCorrupt(t.Context(), ref, theirs); ok || err != nil {
+			t.Errorf("%s: %t, %v", ref, ok, err)
+		}
+	}
+	if ok, err := s.ReplaceCorrupt(t.Context(), bad, causal.Object{}); ok || err == nil {
+		t.Errorf("replaced by nothing: %t, %v", ok, err)
+	}
+	if ok, err := s.ReplaceCorrupt(t.Context(), bad, theirs); !ok || err != nil {
+		t.Fatalf("%t, %v", ok, err)
+	}
+	wantValue(t, s, good, "v")
+	wantValue(t, s, none, "")
+	// It is durable, and nobody goes on with the actor that the lost record had.
+	after := mustOpen(t, testOptions(fs.CrashClone(vfs.CrashCloneCfg{}), 2))
+	for _, s := range []*Store{s, after} {
+		wantValue(t, s, bad, "theirs")
+		if r, err := s.Get(bad); err != nil || !r.Own.IsZero() || r.Own == was.Own {
+			t.Errorf("%+v, %v", r, err)
+		}
+	}
+	if got := s.Stats().Keys; got != keys {
+		t.Errorf("%d keys, want %d", got, keys)
+	}
+}
+
+const tableKeys = 400
+
+// withCorruptTable returns a disk whose one table has a flipped bit in its data.
+func withCorruptTable(t *testing.T) *vfs.MemFS {
+	t.Helper()
+	fs := vfs.NewCrashableMem()
+	s := mustOpen(t, testOptions(fs, 1))
+	noise := rand.NewChaCha8([32]byte{5})
+	for i := range tableKeys {
+		b := make([]byte, 1000)
+		_, _ = noise.Read(b) // never fails; it must not compress
+		mustUpdate(t, s, own(0, 1, numbered(i)), Buffered, write(string(b)))
+	}
+	mustClose(t, s)
+	flip(t, fs, anyFile(t, fs, ".sst"), 100_000)
+	return fs
+}
+
+// A bad block makes every key in it a failed read, never an absent one; each can be replaced.
+func TestCorruptBlock(t *testing.T) {
+	fs := withCorruptTable(t)
+	s := mustOpen(t, testOptions(fs, 2))
+	theirs := withValue(Record{Own: someActor(9)}, "theirs").Object
+	bad := 0
+	for i := range tableKeys {
+		ref := own(0, 1, numbered(i))
+		r, err := s.Get(ref)
+		if err == nil && len(r.Object.Versions) == 1 {
+			continue
+		}
+		if !errors.Is(err, ErrCorrupt) {
+			t.Fatalf("%s: %v, %v", ref, r, err)
+		}
+		bad++
+		if ok, err := s.ReplaceCorrupt(t.Context(), ref, theirs); !ok || err != nil {
+			t.Fatalf("%s: %t, %v", ref, ok, err)
+		}
+		wantValue(t, s, ref, "theirs")
+	}
+	if bad == 0 || bad > tableKeys/4 {
+		t.Errorf("%d of %d keys were in the bad block", bad, tableKeys)
+	}
+	if err := s.Scan(0, 1, nil, nil, func([]byte, Record) bool { return true }); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("scan: %v", err)
+	}
+}
+
+// A table that cannot be compacted stops the store, and stays out of use until it is moved aside.
+func TestUncompactableTableStopsTheStore(t *testing.T) {
+	fs := withCorruptTable(t)
+	fatal := make(chan error, 9)
+	o := testOptions(fs, 2)
+	o.OnFatal = func(err error) { fatal <- err }
+	s, err := Open(o)
+	must(t, err)
+	id := s.Identity()
+	theirs := withValue(Record{Own: someActor(9)}, "theirs").Object
+	ref := own(0, 1, numbered(0))
+	for i := 0; ref.Key != nil && i < tableKeys; i++ {
+		ref = own(0, 1, numbered(i))
+		if _, err := s.Get(ref); errors.Is(err, ErrCorrupt) {
+			break
+		}
+	}
+	_, err = s.ReplaceCorrupt(t.Context(), ref, theirs)
+	must(t, err)
+	must(t, s.db.Flush())
+	for i := 0; i <= compactionPatience && s.failure() == nil; i++ {
+		if err := s.db.Compact(t.Context(), []byte{0}, []byte{255}, false); !pebble.IsCorruptionError(err) {
+			t.Fatalf("compaction: %v", err)
+		}
+	}
+	if err := <-fatal; !errors.Is(err, ErrUnusable) || !strings.Contains(err.Error(), ".sst") {
+		t.Errorf("fatal: %v", err)
+	}
+	if _, err := s.Get(own(0, 1, "k")); !errors.Is(err, ErrFailed) {
+		t.Errorf("get: %v", err)
+	}
+	if err := s.Close(); !errors.Is(err, ErrFailed) {
+		t.Errorf("close: %v", err)
+	}
+	later := fs.CrashClone(vfs.CrashCloneCfg{})
+	if _, err := Open(testOptions(later, 3)); !errors.Is(err, ErrUnusable) || !strings.Contains(err.Error(), "cannot be compacted") {
+		t.Errorf("open: %v", err)
+	}
+	o = testOptions(later, 4)
+	o.SetAside = "db.aside"
+	s = mustOpen(t, o)
+	if s.Identity().Node == id.Node {
+		t.Error("came back as the same disk")
+	}
+	wantValue(t, s, own(0, 1, numbered(1)), "")
+}
