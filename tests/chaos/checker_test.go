@@ -13,6 +13,11 @@ func del(o outcome, covers ...string) operation {
 	return operation{kind: "delete", outcome: o, covers: covers}
 }
 
+// after is a write with the context that another write answered with.
+func after(o outcome, value, follows string, covers ...string) operation {
+	return operation{kind: "put", outcome: o, values: []string{value}, covers: covers, follows: follows}
+}
+
 func get(values ...string) operation { return operation{kind: "get", values: values} }
 
 // TestCheckerCatches feeds made-up histories to the checker: a wrong end must be called wrong, and a right one right.
@@ -48,6 +53,10 @@ func TestCheckerCatches(t *testing.T) {
 		"an unknown write that failed":      {plain, []operation{put(acked, "a"), put(unknown, "b", "a")}, []string{"a"}, ""},
 		"an unknown write, seen, deleted":   {plain, []operation{put(unknown, "a"), get("a"), del(acked, "a")}, []string{"a"}, "came back"},
 		"an unknown write after a delete":   {plain, []operation{put(acked, "a"), put(unknown, "b"), del(acked, "a")}, []string{"b"}, ""},
+		"a write that follows another":      {plain, []operation{put(acked, "a"), after(acked, "b", "a")}, []string{"b"}, ""},
+		"the same, but they stay":           {plain, []operation{put(acked, "a"), after(acked, "b", "a")}, []string{"a", "b"}, ""},
+		"it followed, what it saw is back":  {plain, []operation{put(acked, "o"), put(acked, "a", "o"), after(acked, "b", "a", "o")}, []string{"o", "b"}, `"o" is there`},
+		"it followed and is lost":           {plain, []operation{put(acked, "a"), after(acked, "b", "a")}, []string{"a"}, `acknowledged "b" is lost`},
 		"the newest":                        {newest, []operation{put(acked, "a"), put(acked, "b")}, []string{"b"}, ""},
 		"the newest is lost":                {newest, []operation{put(acked, "a"), put(acked, "b")}, []string{"a"}, "older than"},
 		"the newest is lost altogether":     {newest, []operation{put(acked, "a")}, nil, `acknowledged "a" is lost`},
@@ -76,5 +85,27 @@ func TestCheckerKnowsWhatIsGone(t *testing.T) {
 		if got := judgePlain(c.history, nil).gone(); got != c.want {
 			t.Errorf("%s: gone is %v", name, got)
 		}
+	}
+}
+
+func TestSumsAreCompared(t *testing.T) {
+	sum := func(count int, s string) partitionSum { return partitionSum{Count: count, Sum: s, Sound: true} }
+	for name, c := range map[string]struct {
+		held map[string]partitionSum
+		want string
+	}{
+		"equal":        {map[string]partitionSum{"n1": sum(1, "a"), "n2": sum(1, "a"), "n3": sum(1, "a")}, ""},
+		"another sum":  {map[string]partitionSum{"n1": sum(1, "a"), "n2": sum(1, "b"), "n3": sum(1, "a")}, "with sum"},
+		"one is short": {map[string]partitionSum{"n1": sum(2, "a"), "n2": sum(1, "a"), "n3": sum(2, "a")}, "keys"},
+		"one is away":  {map[string]partitionSum{"n1": sum(1, "a"), "n2": sum(1, "a")}, "2 nodes have it"},
+		"one doubts":   {map[string]partitionSum{"n1": sum(1, "a"), "n2": sum(1, "a"), "n3": {Count: 1, Sum: "a"}}, "not sure"},
+	} {
+		err := compareSums(map[int]map[string]partitionSum{7: c.held})
+		if (c.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+	if compareSums(map[int]map[string]partitionSum{}) == nil {
+		t.Error("no sums at all are equal")
 	}
 }

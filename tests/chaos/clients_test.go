@@ -194,7 +194,12 @@ func valuesOf(keyspace string, v client.Value) []string {
 
 // put writes body, which brings value, with the context of a reading that saw covers.
 func (u *user) put(k keyName, value string, body []byte, covers []string, token string) (answered string, o operation) {
-	o = u.call(k, operation{kind: "put", values: []string{value}, covers: covers}, func(ctx context.Context, c *client.Client) (string, []string, error) {
+	return u.follow(k, value, body, covers, token, "")
+}
+
+// follow is put with a context that may be the answer of another write.
+func (u *user) follow(k keyName, value string, body []byte, covers []string, token, follows string) (answered string, o operation) {
+	o = u.call(k, operation{kind: "put", values: []string{value}, covers: covers, follows: follows}, func(ctx context.Context, c *client.Client) (string, []string, error) {
 		var err error
 		answered, err = c.Put(ctx, k.keyspace, k.key, body, client.CallOptions{Context: token, ContentType: "text/plain"})
 		return token, nil, err
@@ -274,7 +279,7 @@ func (w *plainWriter) turn(context.Context) {
 	if o.outcome == acked && w.r.IntN(4) == 0 {
 		// The context of the answer covers the write and what it covered.
 		next := w.unique()
-		w.put(k, next, []byte(next), append(slices.Clone(values), v), answered)
+		w.follow(k, next, []byte(next), values, answered, v)
 	}
 }
 

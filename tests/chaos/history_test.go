@@ -29,7 +29,10 @@ type operation struct {
 	// values are what a get saw, or what a put wrote: one value, or the one new element of a set.
 	values []string
 	// covers are the values that stood in the reading whose context a put or delete was made with.
-	covers  []string
+	covers []string
+	// follows is the value whose write answered with the context. A node that does not have it yet, and cannot get
+	// it in time, leaves it beside what follows it.
+	follows string
 	context string // a few letters of the token, for people
 }
 
@@ -40,6 +43,9 @@ func (o operation) String() string {
 	}
 	if o.kind != "get" {
 		s += fmt.Sprintf(" covers %q", shorten(o.covers))
+	}
+	if o.follows != "" {
+		s += " follows " + o.follows
 	}
 	if o.context != "" {
 		s += " context " + o.context
@@ -86,6 +92,7 @@ func judgePlain(history []operation, final []string) verdict {
 			continue
 		}
 		done := o.outcome == acked || o.kind == "put" && seen[o.values[0]]
+		maybe[o.follows] = true
 		for _, v := range o.covers {
 			maybe[v] = true
 			if done {
