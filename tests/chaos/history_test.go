@@ -170,17 +170,27 @@ func (v verdict) violations(history []operation, final []string) []string {
 	return out
 }
 
+// handedOn is after how long a node that holds no copy gives a write to another primary, because the first is
+// silent. If the first carries it out all the same, there are two versions of one write, and who read only one of them
+// has superseded only that.
+const handedOn = 250 * time.Millisecond
+
 func whyNot(history []operation, value string) string {
 	for _, o := range history {
 		if o.kind == "put" && o.values[0] == value {
-			if o.outcome == refused {
+			switch {
+			case o.outcome == refused:
 				return "its write was refused"
+			case o.took >= handedOn:
+				return mintedTwice
 			}
 			return "it came back after what superseded it, or is older than an acknowledged write"
 		}
 	}
 	return "nobody wrote it"
 }
+
+const mintedTwice = "it came back; its write took so long that a second node may have been asked to make it, too"
 
 // phantoms are values that a client read though nobody wrote them, or though their write was refused.
 func phantoms(history []operation) []string {

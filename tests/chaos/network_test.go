@@ -150,6 +150,9 @@ func (ns *namespaces) host(i int) string {
 	return fmt.Sprintf("10.213.%d.%d", os.Getpid()%250, i+1)
 }
 
+// outside is the end of a node's link that hangs on the bridge.
+func (ns *namespaces) outside(i int) string { return fmt.Sprintf("dy%dx%d", os.Getpid(), i+1) }
+
 func (ns *namespaces) name(i int) string { return fmt.Sprintf("%s%d", ns.prefix, i+1) }
 
 func (ns *namespaces) setUp() error {
@@ -159,7 +162,7 @@ func (ns *namespaces) setUp() error {
 		{"link", "set", ns.bridge, "up"},
 	}
 	for i := range ns.n {
-		outside, inside := fmt.Sprintf("dy%dx%d", os.Getpid(), i+1), "eth0"
+		outside, inside := ns.outside(i), "eth0"
 		name := ns.name(i)
 		steps = append(
 			steps, []string{"netns", "add", name},
@@ -219,7 +222,8 @@ func (ns *namespaces) oneWay() bool { return true }
 
 func (ns *namespaces) close() {
 	for i := range ns.n {
-		_ = ip("netns", "del", ns.name(i)) // and the veth with it
+		_ = ip("link", "del", ns.outside(i)) // at once; that of the namespace takes its time
+		_ = ip("netns", "del", ns.name(i))
 	}
 	_ = ip("link", "del", ns.bridge)
 }

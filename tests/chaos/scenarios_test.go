@@ -25,16 +25,21 @@ const (
 
 // TestScenarios are the long ones, with -chaos.scenarios. Otherwise they are played with few keys.
 func TestScenarios(t *testing.T) {
-	keys := 2000
+	t.Parallel()
+	keys := 500
 	if *scenarioFlag {
 		keys = *keysFlag
 	}
 	binary := buildBinary(t, t.TempDir())
+	t.Logf("%d keys", keys)
 	for name, play := range map[string]func(*scenario){
 		"two nodes are away while others write": (*scenario).twoAway,
 		"a node loses its disk":                 (*scenario).oneWiped,
 	} {
 		t.Run(name, func(t *testing.T) {
+			if !*scenarioFlag {
+				t.Parallel() // with few keys the machine is not the limit
+			}
 			dir, err := os.MkdirTemp("", "dynamo-scenario-")
 			if err != nil {
 				t.Fatal(err)
