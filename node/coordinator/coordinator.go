@@ -83,6 +83,12 @@ func (c *Coordinator) Close() {
 	c.mu.group.Wait()
 }
 
+func (c *Coordinator) closing() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.closed
+}
+
 // spawn runs f in the coordinator's group; it reports false after Close.
 func (c *Coordinator) spawn(f func()) bool {
 	c.mu.Lock()
