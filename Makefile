@@ -7,8 +7,12 @@ COMMIT   ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 LDFLAGS  := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 FUZZTIME ?= 3s
 SEEDS    ?= 1000
+RUNS     ?= 20
+SEED     ?= 1
+SECONDS  ?= 60
+NETWORK  ?= auto
 
-.PHONY: all build demo test lint unit fuzz fuzz-short soak bench examples clean
+.PHONY: all build demo test lint unit storm fuzz fuzz-short soak chaos scenarios bench examples clean
 
 all: build
 
@@ -18,7 +22,7 @@ build: ## the binary
 demo: build ## two clients write one cart on both sides of a cut
 	$(GO) run ./examples/cart-merge demo --dynamo $(BIN) --config configs/local.yaml
 
-test: lint unit fuzz-short ## everything CI runs
+test: lint unit storm fuzz-short ## everything CI runs
 
 lint: ## formatting, vet, staticcheck, modernisers
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt: $$out"; exit 1; fi
@@ -39,6 +43,15 @@ fuzz: ## every fuzz target for FUZZTIME
 
 soak: ## random faults over many seeds
 	$(GO) test -timeout 2h ./node/sim -run TestRandomFaults -seeds $(SEEDS)
+
+storm: ## one minute of kills, stops, wipes and cuts against five real processes
+	$(GO) test -count 1 ./tests/chaos -run TestStorm -chaos.seconds 60
+
+chaos: ## RUNS such storms of SECONDS each, from SEED on
+	$(GO) test -count 1 -timeout 3h -v ./tests/chaos -run TestStorm -chaos.seed $(SEED) -chaos.runs $(RUNS) -chaos.seconds $(SECONDS) -chaos.network $(NETWORK)
+
+scenarios: ## two nodes away, and one disk lost, under 100000 keys
+	$(GO) test -count 1 -timeout 30m -v ./tests/chaos -run TestScenarios -chaos.scenarios
 
 bench: ## benchmarks, in a form that benchstat reads
 	$(GO) test -run '^$$' -bench . -benchmem -count 6 ./node/... ./resolver/...

@@ -89,6 +89,12 @@ func (c *Coordinator) Close() {
 
 func (c *Coordinator) observeForeground(began time.Time) { c.s.Foreground(c.s.Now().Sub(began)) }
 
+func (c *Coordinator) closing() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.closed
+}
+
 // spawn runs f in the coordinator's group; it reports false after Close.
 func (c *Coordinator) spawn(f func()) bool {
 	c.mu.Lock()

@@ -164,6 +164,9 @@ func (c *Coordinator) HandleWrite(ctx context.Context, m *wire.Write) (wire.Mess
 	if p.target.KeyspaceID != m.KeyspaceID {
 		return nil, &peer.Error{Code: string(CodeNotReady), Detail: "the nodes know different generations of the keyspace", Retryable: true}
 	}
+	if c.overdue(m) {
+		return nil, &peer.Error{Code: string(CodeNotReady), Detail: "the write was under way for too long", Retryable: true}
+	}
 	hintFor := ""
 	if primaries := p.primaries(); !slices.Contains(primaries, c.s.Self) {
 		hintFor = primaries[0]
@@ -176,6 +179,16 @@ func (c *Coordinator) HandleWrite(ctx context.Context, m *wire.Write) (wire.Mess
 		return nil, asPeerError(asError(err))
 	}
 	return &wire.WriteReply{Object: causal.AppendObject(nil, w.object), Token: w.token}, nil
+}
+
+// overdueAfter is more than forward waits for all primaries together.
+const overdueAfter = 4 * hedgeAfter
+
+// overdue says of a forwarded write that its sender has given this node up long ago: a cut that healed, or a pause of
+// this process, delivers what others have carried out in the meantime. Minted once more, it would stay beside, and
+// after, what superseded it. A clock that is ahead by as much has the sender ask the next node, or stand in.
+func (c *Coordinator) overdue(m *wire.Write) bool {
+	return m.Sloppy && c.s.Now().UnixMilli()-int64(m.Value.TimeMs) > overdueAfter.Milliseconds()
 }
 
 func asPeerError(err error) error {

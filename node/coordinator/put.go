@@ -108,6 +108,10 @@ func (c *Coordinator) coordinate(ctx context.Context, p plan, req WriteRequest, 
 	if err != nil || stop {
 		return outcome{}, err
 	}
+	if c.closing() {
+		// Before anything is minted: whoever forwarded the write tries another node.
+		return outcome{}, &Error{Code: CodeNotReady, Detail: "the node is stopping", Retryable: true}
+	}
 	written, err := c.s.Local.Write(ctx, replica.Write{
 		Target: p.target, Policy: p.policy, Seen: seen, Value: req.Value, HintFor: hintFor, Durability: p.durability(),
 	})
