@@ -104,8 +104,9 @@ type nemesis struct {
 	run    *run
 	c      *cluster
 	counts map[string]int
-	steps  []string // what it did, when
-	wiped  bool     // since everything was whole
+	steps  []string      // what it did, when
+	wiped  bool          // since everything was whole
+	held   time.Duration // how long clients waited for everything to become whole
 }
 
 func (n *nemesis) note(format string, args ...any) {
@@ -213,6 +214,8 @@ func (n *nemesis) becomeWhole(ctx context.Context) error {
 		return err
 	}
 	n.wiped = false
-	n.note("everything is whole again, after %.1f s without clients", (n.run.since() - began).Seconds())
+	took := n.run.since() - began
+	n.held += took
+	n.note("everything is whole again, after %.1f s without clients", took.Seconds())
 	return nil
 }
