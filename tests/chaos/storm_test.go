@@ -102,7 +102,7 @@ func (r *run) weather(ctx context.Context, length time.Duration) {
 	working, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	r.users(working, &wg)
-	if err := r.n.play(ctx, faults); err != nil {
+	if err := r.n.play(ctx, faults, length); err != nil {
 		r.violation("the nemesis was stopped: %v", err)
 	}
 	stop()
