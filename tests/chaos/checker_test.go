@@ -1,8 +1,11 @@
 package chaos
 
 import (
+	"math/rand/v2"
+	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 func put(o outcome, value string, covers ...string) operation {
@@ -107,5 +110,30 @@ func TestSumsAreCompared(t *testing.T) {
 	}
 	if compareSums(map[int]map[string]partitionSum{}) == nil {
 		t.Error("no sums at all are equal")
+	}
+}
+
+// TestPlan: a seed gives one plan, which lasts, and in which a wipe stands alone.
+func TestPlan(t *testing.T) {
+	ids := []string{"n1", "n2", "n3", "n4", "n5"}
+	for seed := range uint64(200) {
+		draw := func() []fault { return plan(rand.New(rand.NewPCG(seed, 0)), time.Minute, ids, true) }
+		faults := draw()
+		if !reflect.DeepEqual(faults, draw()) {
+			t.Fatalf("seed %d gives two plans", seed)
+		}
+		if n := len(faults); n < 10 || faults[n-1].from < 40*time.Second {
+			t.Errorf("seed %d: %d faults, the last at %v", seed, n, faults[n-1].from)
+		}
+		for i, a := range faults {
+			if a.to <= a.from || a.to > time.Minute || len(a.nodes) == 0 {
+				t.Errorf("seed %d: %+v", seed, a)
+			}
+			for _, b := range faults[:i] {
+				if apart := b.to < a.from || a.to < b.from; !apart && (a.kind == faultWipe || b.kind == faultWipe) {
+					t.Errorf("seed %d: %v while %v", seed, a, b)
+				}
+			}
+		}
 	}
 }

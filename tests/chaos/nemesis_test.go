@@ -61,18 +61,21 @@ func plan(r *rand.Rand, length time.Duration, ids []string, oneWay bool) []fault
 		return n
 	}
 	for t := between(500*time.Millisecond, 2*time.Second); ; t += between(300*time.Millisecond, 2*time.Second) {
+		if t >= length {
+			return out
+		}
 		if t-lastWipe >= wipeEvery {
 			t = max(t, calm+500*time.Millisecond)
 			f := fault{kind: faultWipe, from: t, to: t + between(300*time.Millisecond, 3*time.Second), nodes: []string{ids[r.IntN(len(ids))]}}
 			if f.to >= length {
-				return out
+				continue
 			}
 			out, lastWipe, calm, t = append(out, f), f.from, f.to, f.to
 			continue
 		}
 		f := fault{kind: kinds[r.IntN(len(kinds))], from: t, to: t + between(500*time.Millisecond, 6*time.Second)}
 		if f.to >= length {
-			return out
+			continue
 		}
 		shuffled := slices.Clone(ids)
 		r.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
@@ -104,8 +107,9 @@ type nemesis struct {
 	run    *run
 	c      *cluster
 	counts map[string]int
-	steps  []string // what it did, when
-	wiped  bool     // since everything was whole
+	steps  []string      // what it did, when
+	wiped  bool          // since everything was whole
+	held   time.Duration // how long clients waited for everything to become whole
 }
 
 func (n *nemesis) note(format string, args ...any) {
@@ -119,7 +123,7 @@ type moment struct {
 }
 
 // play carries a plan out. A step that takes long delays those behind it.
-func (n *nemesis) play(ctx context.Context, faults []fault) error {
+func (n *nemesis) play(ctx context.Context, faults []fault, length time.Duration) error {
 	var moments []moment
 	for _, f := range faults {
 		moments = append(moments, moment{f.from, true, f}, moment{f.to, false, f})
@@ -143,7 +147,12 @@ func (n *nemesis) play(ctx context.Context, faults []fault) error {
 		}
 		delay += n.run.since() - planned
 	}
-	return nil
+	select {
+	case <-time.After(length + delay - n.run.since()):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (n *nemesis) begin(ctx context.Context, f fault) error {
@@ -213,6 +222,8 @@ func (n *nemesis) becomeWhole(ctx context.Context) error {
 		return err
 	}
 	n.wiped = false
-	n.note("everything is whole again, after %.1f s without clients", (n.run.since() - began).Seconds())
+	took := n.run.since() - began
+	n.held += took
+	n.note("everything is whole again, after %.1f s without clients", took.Seconds())
 	return nil
 }

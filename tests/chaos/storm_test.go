@@ -102,7 +102,7 @@ func (r *run) weather(ctx context.Context, length time.Duration) {
 	working, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	r.users(working, &wg)
-	if err := r.n.play(ctx, faults); err != nil {
+	if err := r.n.play(ctx, faults, length); err != nil {
 		r.violation("the nemesis was stopped: %v", err)
 	}
 	stop()
@@ -315,9 +315,9 @@ func (r *run) report(file string) {
 		faults = append(faults, fmt.Sprintf("%s %d", kind, n))
 	}
 	slices.Sort(faults)
-	r.t.Logf("seed %d: %d reads, %d writes (%d acknowledged, %d unknown, %d refused); faults: %s; %d keys: %d elements verified, %d keys gone for good, %d of certain fate; slowest start %.1f s, whole after %.1f s; %d violations (%d of keys with a write that was perhaps made twice)",
+	r.t.Logf("seed %d: %d reads, %d writes (%d acknowledged, %d unknown, %d refused); faults: %s; %d keys: %d elements verified, %d keys gone for good, %d of certain fate; slowest start %.1f s, clients held for %.1f s between wipes, whole after %.1f s; %d violations (%d of keys with a write that was perhaps made twice)",
 		r.seed, reads, writes, by[acked], by[unknown], by[refused], strings.Join(faults, ", "), r.verified, r.elements, r.gone, r.strict,
-		r.c.mu.slowest.Seconds(), r.quiet.Seconds(), len(r.violated), r.twins)
+		r.c.mu.slowest.Seconds(), r.n.held.Seconds(), r.quiet.Seconds(), len(r.violated), r.twins)
 	if len(r.violated) == 0 {
 		return
 	}
