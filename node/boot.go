@@ -37,6 +37,10 @@ const (
 	foregroundGoal = 50 * time.Millisecond
 	// bindRetry is the pause after a failed attempt to bind a keyspace's first resolver.
 	bindRetry = time.Second
+	// sureTimeout bounds how long readiness waits for the comparison with peers, sureEvery is the pause between
+	// two looks.
+	sureTimeout = 2 * time.Second
+	sureEvery   = 20 * time.Millisecond
 	// loadTimeout bounds how long readiness waits for the active resolvers to be compiled.
 	loadTimeout = 2 * time.Second
 )
@@ -50,9 +54,25 @@ func (n *Node) becomeReady() {
 	n.dropKeyspaces()
 	n.bindBirthResolvers()
 	n.loadResolvers()
+	n.awaitSure()
 	if n.ctx.Err() == nil {
 		close(n.ready)
 		n.log.Info("node ready", "http", n.self.HTTP)
+	}
+}
+
+// awaitSure gives a node that was stopped uncleanly, or has an empty disk, the time to compare itself with
+// its peers: until then its answers do not count, and with all nodes in that state no read succeeds.
+func (n *Node) awaitSure() {
+	began := n.o.Now()
+	t := time.NewTicker(sureEvery)
+	defer t.Stop()
+	for n.repairer.Unsure() && n.o.Now().Sub(began) < sureTimeout {
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-t.C:
+		}
 	}
 }
 

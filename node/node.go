@@ -190,12 +190,13 @@ func (n *Node) openRequests() error {
 	n.replica = replica.New(replica.Options{
 		Self: n.o.ID, Store: n.store, Trees: n.store, Flights: n.flights, Settler: n.settler, View: n.state.View,
 		Limits: limits, Now: n.o.Now, Logger: n.log, Room: n.store.Room,
+		Unsure: func() bool { return n.repairer.Unsure() },
 	})
 	n.openMender()
 	n.repairer = repair.Start(repair.Options{
 		Self: n.o.ID, Transport: n.transport, Hints: n.store, Flights: n.flights, Reachable: n.state.Reachable, KeyspaceName: n.keyspaceName,
 		Trees: n.store, Copies: n.replica, Checker: n.store, Merger: n.settler, View: n.state.View,
-		SettleAfter: limits.SettleAfter, Now: n.o.Now, Draw: n.draw,
+		Unclean: !n.store.CleanBoot(), SettleAfter: limits.SettleAfter, Now: n.o.Now, Draw: n.draw,
 		Throttle:        repair.ThrottleOptions{Most: repairMost, Least: repairLeast, Goal: foregroundGoal, Every: time.Second, Now: n.o.Now},
 		KeyspaceDropped: n.keyspaceDropped, Member: n.isMember, Primaries: n.primaries, HintMaxAge: limits.HintMaxAge,
 		Local: func(ctx context.Context, t wire.Target, o causal.Object) error {

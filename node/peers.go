@@ -24,7 +24,10 @@ func (n *Node) Handle(ctx context.Context, from string, m wire.Message) (wire.Me
 		return nil, &peer.Error{Code: "not_ready", Detail: "the node is starting", Retryable: true}
 	}
 	if w, ok := m.(*wire.Write); ok {
-		return n.coordinator.HandleWrite(ctx, w)
+		return n.coordinator.HandleWrite(ctx, from, w)
+	}
+	if m, ok := m.(*wire.Claim); ok {
+		return n.coordinator.HandleClaim(from, m)
 	}
 	if reply, ok, err := n.replica.Handle(ctx, from, m); ok {
 		return reply, err

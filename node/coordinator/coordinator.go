@@ -26,6 +26,7 @@ type Transport interface {
 // Local is this node's own replica.
 type Local interface {
 	Read(t wire.Target, hints bool) (causal.Object, error)
+	Unsure() bool
 	Write(ctx context.Context, w replica.Write) (replica.Written, error)
 	Apply(ctx context.Context, t wire.Target, o causal.Object, hintFor string, d store.Durability) error
 }
@@ -63,37 +64,73 @@ type Coordinator struct {
 	// answer. Every piece of it has the request's deadline.
 	background context.Context
 	stop       context.CancelFunc
-	// mu guards the group: once closed, nothing is added, so that Wait cannot race with Add.
+	claims     claims
+	// mu guards the group: once closing, no request begins; once closed, nothing is added, so that Wait cannot
+	// race with Add.
 	mu struct {
 		sync.Mutex
-		closed bool
-		group  sync.WaitGroup
+		closing, closed bool
+		group           sync.WaitGroup
 	}
 }
 
 // New returns a Coordinator; Close it.
 func New(s Settings) *Coordinator {
 	c := &Coordinator{s: s}
+	c.claims.init(s.Now())
 	c.background, c.stop = context.WithCancel(context.Background())
 	return c
 }
 
-// Close ends what is running and waits for it.
+// drainTimeout is how long Close lets requests under way come to their end.
+const drainTimeout = 3 * time.Second
+
+// Close lets no request begin, gives those under way a while to end - whoever forwarded one of them could
+// not tell whether it was carried out - and then stops what is left and waits for it.
 func (c *Coordinator) Close() {
+	c.mu.Lock()
+	c.mu.closing = true
+	c.mu.Unlock()
+	drained := make(chan struct{})
+	var waiting sync.WaitGroup
+	waiting.Go(func() {
+		c.mu.group.Wait()
+		close(drained)
+	})
+	patience := time.NewTimer(drainTimeout)
+	defer patience.Stop()
+	select {
+	case <-drained:
+	case <-patience.C:
+	}
 	c.mu.Lock()
 	c.mu.closed = true
 	c.mu.Unlock()
 	c.stop()
+	waiting.Wait()
 	c.mu.group.Wait()
 }
 
-func (c *Coordinator) observeForeground(began time.Time) { c.s.Foreground(c.s.Now().Sub(began)) }
-
-func (c *Coordinator) closing() bool {
+// begin counts a request in, so that Close waits for its end; false after Close.
+func (c *Coordinator) begin() (end func(), ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.mu.closed
+	if c.mu.closing {
+		return nil, false
+	}
+	c.mu.group.Add(1)
+	flight := c.s.Flights.Begin()
+	return func() {
+		c.s.Flights.End(flight)
+		c.mu.group.Done()
+	}, true
 }
+
+func stopping() *Error {
+	return &Error{Code: CodeNotReady, Detail: "the node is stopping", Retryable: true}
+}
+
+func (c *Coordinator) observeForeground(began time.Time) { c.s.Foreground(c.s.Now().Sub(began)) }
 
 // spawn runs f in the coordinator's group; it reports false after Close.
 func (c *Coordinator) spawn(f func()) bool {

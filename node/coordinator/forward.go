@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -64,57 +65,86 @@ func (n *noTaker) add(err error) bool {
 }
 
 // forward hands a write to the first of the nodes that takes it. The ones that gossip holds for dead come
-// last: it may be wrong. One that keeps silent is given up after hedgeAfter for the next one, and, if
-// standIn says that somebody else can, all of them are; the write may then be minted twice, as two
-// siblings of the same bytes and time, which reads show as one.
-func (c *Coordinator) forward(ctx context.Context, p plan, req WriteRequest, nodes []string, standIn bool) (outcome, error) {
-	m := &wire.Write{
-		Target: p.target, Token: req.Token, Value: req.Value, R: p.r, W: p.w, Sloppy: p.sloppy,
-		IfMatch: req.IfMatch, IfNoneMatch: req.IfNoneMatch, RequestID: req.RequestID,
-	}
+// last: it may be wrong. One that keeps silent for hedgeAfter gets company by the next one, and, if standIn
+// says that somebody else can, is given up with all others. Whichever of them claims the write carries it
+// out; from then on that node is waited for, because what it has done cannot be known otherwise.
+func (c *Coordinator) forward(ctx context.Context, p plan, req WriteRequest, nodes []string, standIn bool, id uint64) (outcome, error) {
 	order := c.byReach(nodes)
 	if n := c.reachable(order); n > 0 {
 		// Those that are down would only cost time; with all of them down the next best stands in at once.
 		order = order[:n]
 	}
-	replies := make(chan reply, len(order))
+	f := &forwarding{c: c, id: id, order: order, replies: make(chan reply, len(order)), failed: &noTaker{}, message: &wire.Write{
+		Target: p.target, Token: req.Token, Value: req.Value, R: p.r, W: p.w, Sloppy: p.sloppy,
+		IfMatch: req.IfMatch, IfNoneMatch: req.IfNoneMatch, RequestID: req.RequestID, Claim: id,
+	}}
 	slow := time.NewTimer(hedgeAfter)
 	defer slow.Stop()
-	failed := &noTaker{}
-	next, open := 0, 0
-	ask := func() {
-		if next == len(order) {
-			return
-		}
-		t := target{node: order[next]}
-		next++
-		open++
-		c.callInto(ctx, t, m, replies)
-	}
-	for ask(); open > 0; {
+	for f.ask(ctx); f.open > 0; {
 		select {
-		case a := <-replies:
-			open--
+		case a := <-f.replies:
+			f.open--
 			if a.err == nil {
 				return written(a.message)
 			}
-			if !failed.heard(a.err) {
-				return outcome{}, a.err
+			if last := f.lost(a); last != nil {
+				return outcome{}, last
 			}
-			ask()
+			f.ask(ctx)
 		case <-slow.C:
-			if next == len(order) && standIn {
-				// They may be paused, or cut off behind an open connection. A write does not wait for that.
-				failed.maybeStored = true
-				return outcome{}, failed
-			}
-			ask()
 			slow.Reset(hedgeAfter)
+			if f.next == len(order) && standIn && c.claims.holder(id) == "" {
+				// They may be paused, or cut off behind an open connection. A write does not wait for that.
+				return outcome{}, f.failed
+			}
+			f.ask(ctx)
 		case <-ctx.Done():
 			return outcome{}, ctx.Err()
 		}
 	}
-	return outcome{}, failed
+	return outcome{}, f.failed
+}
+
+// forwarding is the state of one forward. It belongs to one goroutine.
+type forwarding struct {
+	c       *Coordinator
+	id      uint64
+	message *wire.Write
+	order   []string
+	replies chan reply
+	// next is the first of order that was not asked, open how many have not answered.
+	next, open int
+	failed     *noTaker
+}
+
+// ask sends the write to the next node, unless one has claimed it.
+func (f *forwarding) ask(ctx context.Context) {
+	if f.next == len(f.order) || f.c.claims.holder(f.id) != "" {
+		return
+	}
+	t := target{node: f.order[f.next]}
+	f.next++
+	f.open++
+	f.c.callInto(ctx, t, f.message, f.replies)
+}
+
+// lost takes note of a node that did not carry the write out; the error is for the client if that is the
+// last word.
+func (f *forwarding) lost(a reply) error {
+	if f.failed.heard(a.err) {
+		if refused(a.err) != "" {
+			f.c.claims.release(f.id, a.node)
+			return nil
+		}
+		if f.c.claims.bar(f.id, a.node) {
+			return &Error{
+				Code: CodeQuorumUnmet, Detail: fmt.Sprintf("node %s was lost while it carried the write out: %v", a.node, a.err),
+				Retryable: true, MaybeStored: true, Err: a.err,
+			}
+		}
+		return nil
+	}
+	return a.err
 }
 
 // byReach puts the nodes that seem reachable first, otherwise in order.
@@ -154,8 +184,12 @@ func written(m wire.Message) (outcome, error) {
 
 // HandleWrite coordinates a write that another node forwarded. It is never forwarded again: if this
 // node is no primary in its own view, the views differ, and it coordinates all the same with a hint.
-func (c *Coordinator) HandleWrite(ctx context.Context, m *wire.Write) (wire.Message, error) {
-	defer c.s.Flights.End(c.s.Flights.Begin())
+func (c *Coordinator) HandleWrite(ctx context.Context, from string, m *wire.Write) (wire.Message, error) {
+	end, ok := c.begin()
+	if !ok {
+		return nil, asPeerError(stopping())
+	}
+	defer end()
 	// The value was checked by the node that the client talks to.
 	p, err := c.plan(m.Keyspace, m.Key, Options{R: Quorum(m.R), W: Quorum(m.W), PrimariesOnly: !m.Sloppy})
 	if err != nil {
@@ -164,9 +198,6 @@ func (c *Coordinator) HandleWrite(ctx context.Context, m *wire.Write) (wire.Mess
 	if p.target.KeyspaceID != m.KeyspaceID {
 		return nil, &peer.Error{Code: string(CodeNotReady), Detail: "the nodes know different generations of the keyspace", Retryable: true}
 	}
-	if c.overdue(m) {
-		return nil, &peer.Error{Code: string(CodeNotReady), Detail: "the write was under way for too long", Retryable: true}
-	}
 	hintFor := ""
 	if primaries := p.primaries(); !slices.Contains(primaries, c.s.Self) {
 		hintFor = primaries[0]
@@ -174,21 +205,16 @@ func (c *Coordinator) HandleWrite(ctx context.Context, m *wire.Write) (wire.Mess
 	w, err := c.coordinate(ctx, p, WriteRequest{
 		Keyspace: m.Keyspace, Key: m.Key, Token: m.Token, Value: m.Value, IfMatch: m.IfMatch, IfNoneMatch: m.IfNoneMatch,
 		Options: Options{RequestID: m.RequestID},
-	}, hintFor)
+	}, hintFor, func() error {
+		if m.Claim == 0 {
+			return nil
+		}
+		return c.claim(ctx, from, m.Claim)
+	})
 	if err != nil {
 		return nil, asPeerError(asError(err))
 	}
 	return &wire.WriteReply{Object: causal.AppendObject(nil, w.object), Token: w.token}, nil
-}
-
-// overdueAfter is more than forward waits for all primaries together.
-const overdueAfter = 4 * hedgeAfter
-
-// overdue says of a forwarded write that its sender has given this node up long ago: a cut that healed, or a pause of
-// this process, delivers what others have carried out in the meantime. Minted once more, it would stay beside, and
-// after, what superseded it. A clock that is ahead by as much has the sender ask the next node, or stand in.
-func (c *Coordinator) overdue(m *wire.Write) bool {
-	return m.Sloppy && c.s.Now().UnixMilli()-int64(m.Value.TimeMs) > overdueAfter.Milliseconds()
 }
 
 func asPeerError(err error) error {

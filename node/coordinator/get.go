@@ -140,6 +140,9 @@ func newReading(c *Coordinator, ctx context.Context, p plan, good func(causal.Ob
 			break
 		}
 		known = o.Hash()
+		if c.s.Local.Unsure() {
+			g.reads.doubt(id)
+		}
 		g.reads.add(target{node: id}, known, &o)
 	}
 	first := len(g.reads.counted) == 0
@@ -232,6 +235,9 @@ func (g *reading) add(a reply) error {
 			return err
 		}
 		o = &d
+	}
+	if m.Unsure {
+		g.reads.doubt(a.node)
 	}
 	g.reads.add(a.target, m.Hash, o)
 	return nil

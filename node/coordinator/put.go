@@ -20,7 +20,11 @@ import (
 // The answer comes when W replicas have the write on disk. On an error with MaybeStored the write may
 // be on fewer.
 func (c *Coordinator) Write(ctx context.Context, req WriteRequest) (Answer, error) {
-	defer c.s.Flights.End(c.s.Flights.Begin())
+	end, ok := c.begin()
+	if !ok {
+		return Answer{}, stopping()
+	}
+	defer end()
 	defer c.observeForeground(c.s.Now())
 	p, err := c.plan(req.Keyspace, req.Key, req.Options)
 	if err != nil {
@@ -50,27 +54,34 @@ func (c *Coordinator) dispatch(ctx context.Context, p plan, req WriteRequest) (o
 	primaries := p.primaries()
 	own := slices.Contains(primaries, c.s.Self)
 	failed := &noTaker{}
+	here := func() error { return nil }
 	if own {
-		w, err := c.coordinate(ctx, p, req, "")
+		w, err := c.coordinate(ctx, p, req, "", here)
 		if refused(err) == "" {
 			return w, err
 		}
 		failed.heard(err)
 	}
+	id := c.claims.begin()
+	defer c.claims.end(id)
 	rest := without(p.fallbacks(), c.s.Self)
-	w, err := c.forward(ctx, p, req, without(primaries, c.s.Self), p.sloppy && (!own || len(rest) > 0))
+	w, err := c.forward(ctx, p, req, without(primaries, c.s.Self), p.sloppy && (!own || len(rest) > 0), id)
 	if !failed.add(err) {
 		return w, err
 	}
 	if p.sloppy && !own {
-		w, err := c.coordinate(ctx, p, req, primaries[0])
+		if !c.claims.take(id, c.s.Self) {
+			return outcome{}, &Error{Code: CodeQuorumUnmet, Detail: "a node that cannot be heard carries the write out", Retryable: true, MaybeStored: true}
+		}
+		w, err := c.coordinate(ctx, p, req, primaries[0], here)
 		if refused(err) == "" {
 			return w, err
 		}
+		c.claims.release(id, c.s.Self)
 		failed.heard(err)
 	}
 	if p.sloppy && len(rest) > 0 {
-		w, err := c.forward(ctx, p, req, rest, false)
+		w, err := c.forward(ctx, p, req, rest, false, id)
 		if !failed.add(err) {
 			return w, err
 		}
@@ -98,8 +109,8 @@ type outcome struct {
 	token string
 }
 
-// coordinate runs a write at this node: guard, mint, replicate.
-func (c *Coordinator) coordinate(ctx context.Context, p plan, req WriteRequest, hintFor string) (outcome, error) {
+// coordinate runs a write at this node: guard, mint, replicate. claim is asked right before the mint.
+func (c *Coordinator) coordinate(ctx context.Context, p plan, req WriteRequest, hintFor string, claim func() error) (outcome, error) {
 	seen, err := c.seen(req.Token, p.target)
 	if err != nil {
 		return outcome{}, err
@@ -108,9 +119,8 @@ func (c *Coordinator) coordinate(ctx context.Context, p plan, req WriteRequest, 
 	if err != nil || stop {
 		return outcome{}, err
 	}
-	if c.closing() {
-		// Before anything is minted: whoever forwarded the write tries another node.
-		return outcome{}, &Error{Code: CodeNotReady, Detail: "the node is stopping", Retryable: true}
+	if err := claim(); err != nil {
+		return outcome{}, err
 	}
 	written, err := c.s.Local.Write(ctx, replica.Write{
 		Target: p.target, Policy: p.policy, Seen: seen, Value: req.Value, HintFor: hintFor, Durability: p.durability(),

@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -90,6 +91,8 @@ type reads struct {
 	known  map[causal.Hash]bool
 	hashes map[string]causal.Hash
 	roles  map[string]target
+	// unsure are the replicas whose silence says nothing.
+	unsure map[string]bool
 }
 
 func newReads(need int) *reads {
@@ -98,6 +101,18 @@ func newReads(need int) *reads {
 		known:  map[causal.Hash]bool{{}: true}, // nothing there needs no object
 		hashes: make(map[string]causal.Hash),
 		roles:  make(map[string]target),
+		unsure: make(map[string]bool),
+	}
+}
+
+// errUnsure is why a replica that answered does not count.
+var errUnsure = errors.New("compares itself with the other replicas after an unclean stop")
+
+// doubt leaves a replica uncounted: what it shows is joined all the same.
+func (r *reads) doubt(node string) {
+	if !r.unsure[node] {
+		r.unsure[node] = true
+		r.fail(node, errUnsure)
 	}
 }
 
@@ -109,7 +124,7 @@ func (r *reads) add(t target, h causal.Hash, o *causal.Object) {
 		r.joined = r.joined.Join(*o)
 	}
 	for node, h := range r.hashes {
-		if r.known[h] {
+		if r.known[h] && !r.unsure[node] {
 			r.counted[node] = true
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dynamo/node/causal"
@@ -85,7 +86,7 @@ func (s *exchangeStats) get() ExchangeStats {
 // just returned, does not have to wait for the other to begin.
 func (r *Repairer) runAntiEntropy() {
 	defer r.antiEntropy.Store(int32(Done))
-	t := time.NewTimer(r.jitter(sweepEvery))
+	t := time.NewTimer(r.pause(r.jitter(sweepEvery)))
 	defer t.Stop()
 	for {
 		select {
@@ -94,11 +95,59 @@ func (r *Repairer) runAntiEntropy() {
 		case <-t.C:
 		}
 		r.antiEntropy.Store(int32(Busy))
-		r.sweep(r.o.View())
+		v := r.o.View()
+		r.sweep(v)
+		r.doubt.judge(v, r)
 		r.antiEntropy.Store(int32(Idle))
-		t.Reset(sweepEvery/2 + r.jitter(sweepEvery))
+		t.Reset(r.pause(sweepEvery/2 + r.jitter(sweepEvery)))
 	}
 }
+
+// pause is d, but for a node that has to be sure of itself soon.
+func (r *Repairer) pause(d time.Duration) time.Duration {
+	if r.doubt.unsure.Load() {
+		return unsureEvery
+	}
+	return d
+}
+
+const (
+	// unsureEvery is the pause between comparisons after an unclean stop.
+	unsureEvery = 100 * time.Millisecond
+	// awayAfter is when a member that has not been heard is not waited for any longer, unsureMost when
+	// nobody is.
+	awayAfter  = 5 * time.Second
+	unsureMost = time.Minute
+)
+
+// doubt is whether this node's silence counts. After an unclean stop the end of the log may be missing
+// without an error (cockroachdb/pebble#4560), so the node first compares itself with every other that it
+// can reach.
+type doubt struct {
+	unsure atomic.Bool
+	// since and met belong to the goroutine of anti-entropy.
+	since time.Time
+	met   map[string]bool
+}
+
+// judge ends the doubt once there is nobody left to meet.
+func (d *doubt) judge(v *cluster.View, r *Repairer) {
+	if !d.unsure.Load() {
+		return
+	}
+	waited := r.o.Now().Sub(d.since)
+	for _, m := range v.Members {
+		met := m.ID == r.o.Self || d.met[m.ID]
+		if !met && waited < unsureMost && (waited < awayAfter || r.o.Reachable(m.ID)) {
+			return
+		}
+	}
+	d.unsure.Store(false)
+	r.o.Logger.Info("compared with the other replicas after an unclean stop", "met", len(d.met), "took", waited)
+}
+
+// Unsure reports whether this node may lack what it acknowledged before an unclean stop.
+func (r *Repairer) Unsure() bool { return r.doubt.unsure.Load() }
 
 // jitter keeps nodes that start together from meeting in every sweep.
 func (r *Repairer) jitter(d time.Duration) time.Duration { return time.Duration(r.o.Draw(uint64(d))) }
@@ -114,7 +163,10 @@ func (r *Repairer) sweep(v *cluster.View) {
 			whole = false
 			continue
 		}
-		if err := r.compareWith(m.ID, r.shared(v, m.ID)); err != nil {
+		err := r.compareWith(m.ID, r.shared(v, m.ID))
+		if err == nil {
+			r.doubt.met[m.ID] = true
+		} else {
 			whole = false
 			if r.ctx.Err() == nil {
 				r.exchanges.add(func(s *ExchangeStats) { s.Failed++ })

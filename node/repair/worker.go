@@ -56,6 +56,8 @@ type Options struct {
 	// Merger collapses siblings in the settle round.
 	Merger Merger
 	View   func() *cluster.View
+	// Unclean says that this boot is not the continuation of a clean stop.
+	Unclean bool
 	// SettleAfter is how long a key must be quiet before what is settled about it is forgotten. Shorter than
 	// a context token lives, and a token could bring back what was deleted.
 	SettleAfter time.Duration
@@ -98,6 +100,7 @@ type Repairer struct {
 	handoff, readRepair, antiEntropy, settle, check atomic.Int32
 	stats                                           counters
 	throttle                                        *Throttle
+	doubt                                           doubt
 	exchanges                                       exchangeStats
 	settled                                         settleStats
 }
@@ -143,6 +146,8 @@ func Start(o Options) *Repairer {
 func newRepairer(o Options) *Repairer {
 	r := &Repairer{o: o, throttle: NewThrottle(o.Throttle), queue: newRepairQueue(o.QueueLength, o.Now)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
+	r.doubt.since, r.doubt.met = o.Now(), make(map[string]bool)
+	r.doubt.unsure.Store(o.Unclean)
 	return r
 }
 

@@ -44,8 +44,10 @@ type Options struct {
 	Settler Settler
 	View    func() *cluster.View
 	Limits  config.Limits
-	Now     func() time.Time
-	Logger  *slog.Logger
+	// Unsure is optional, see [Replica.Unsure].
+	Unsure func() bool
+	Now    func() time.Time
+	Logger *slog.Logger
 	// Room says whether the disk has room for a write of so many bytes; nil: always.
 	Room func(bytes int) error
 }
@@ -66,6 +68,11 @@ var (
 	// ErrTooManySiblings refuses a write that would add to siblings which cannot be collapsed.
 	ErrTooManySiblings = errors.New("replica: too many siblings")
 )
+
+// Unsure reports whether this disk may lack what it acknowledged once: the database can lose the end of its
+// log without an error, so after an unclean stop a node compares itself with the other replicas before
+// its silence counts.
+func (r *Replica) Unsure() bool { return r.o.Unsure != nil && r.o.Unsure() }
 
 // Ref locates a key on the disk; hintFor is empty for this node's own copy.
 func Ref(v *cluster.View, t wire.Target, hintFor string) store.Ref {

@@ -68,11 +68,12 @@ func (r *Replica) serveObjectsPut(ctx context.Context, from string, m *wire.Obje
 
 func (r *Replica) serveRead(m *wire.Read) (wire.Message, error) {
 	o, err := r.Read(m.Target, m.Hints)
+	unsure := r.Unsure()
 	if err != nil || o.IsZero() {
-		return &wire.ReadReply{}, err
+		return &wire.ReadReply{Unsure: unsure}, err
 	}
 	b := causal.AppendObject(nil, o)
-	reply := &wire.ReadReply{Hash: causal.HashOf(b)}
+	reply := &wire.ReadReply{Hash: causal.HashOf(b), Unsure: unsure}
 	if m.WantObject && reply.Hash != m.Known {
 		reply.Object = b
 	}

@@ -225,3 +225,38 @@ func TestOldCopyTakesANewIdentity(t *testing.T) {
 		}
 	}, keyspace("notes", config.PolicySiblings))
 }
+
+// A write that is forwarded to a slow primary, and then to the next, is carried out once: whoever deletes
+// what it was told of has deleted it.
+func TestForwardedWriteIsMintedOnce(t *testing.T) {
+	for seed := range uint64(6) {
+		inBubble(t, 5, 100+seed, func(t *testing.T, ctx context.Context, c *Cluster) {
+			const first, proxy = "n2", "n5"
+			slow := peer.Faults{MinDelay: 150 * time.Millisecond, MaxDelay: 700 * time.Millisecond, Duplicate: 0.5}
+			c.Network.SetLink(proxy, first, slow)
+			c.Network.SetLink(first, proxy, slow)
+			var keys []string
+			for i := 0; len(keys) < 6; i++ {
+				key := fmt.Sprint("k", i)
+				at, err := c.Node("n1").Requests().Locate("notes", []byte(key))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if at.PreferenceList[0] != first || slices.Contains(at.PreferenceList[:3], proxy) {
+					continue
+				}
+				keys = append(keys, key)
+				token := put(t, ctx, c, proxy, "notes", key, "v", "", coordinator.Options{})
+				put(t, ctx, c, at.PreferenceList[1], "notes", key, "", token, coordinator.Options{})
+				time.Sleep(3 * time.Second) // for the slow one to be asked again
+			}
+			c.Heal()
+			equal(t, c)
+			for _, key := range keys {
+				if a := get(t, ctx, c, "n1", "notes", key, coordinator.Options{R: 3}); a.Found() {
+					t.Errorf("seed %d: %s is back after its delete: %+v", seed, key, a)
+				}
+			}
+		}, keyspace("notes", config.PolicySiblings))
+	}
+}

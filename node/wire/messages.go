@@ -48,6 +48,7 @@ const (
 	KindSettleCheckReply
 	KindSettleApply
 	KindSettleApplyReply
+	KindClaim
 )
 
 // String returns the name of the message.
@@ -60,6 +61,7 @@ func (k Kind) String() string {
 		KindList: "list", KindListReply: "list-reply",
 		KindMetaSync: "meta-sync", KindMetaSyncReply: "meta-sync-reply",
 		KindModuleGet: "module-get", KindModuleReply: "module-reply", KindModulePut: "module-put",
+		KindClaim:              "claim",
 		KindTreeCompare:        "tree-compare",
 		KindTreeCompareReply:   "tree-compare-reply",
 		KindTreeDigests:        "tree-digests",
@@ -88,7 +90,7 @@ func (k Kind) String() string {
 // answered by KindFailure instead.
 func (k Kind) Reply() Kind {
 	switch k {
-	case KindPing, KindApply, KindModulePut, KindObjectsPut:
+	case KindPing, KindApply, KindModulePut, KindObjectsPut, KindClaim:
 		return KindAck
 	case KindRead:
 		return KindReadReply
@@ -149,6 +151,7 @@ func (*MetaSyncReply) Kind() Kind { return KindMetaSyncReply }
 func (*ModuleGet) Kind() Kind     { return KindModuleGet }
 func (*ModuleReply) Kind() Kind   { return KindModuleReply }
 func (*ModulePut) Kind() Kind     { return KindModulePut }
+func (*Claim) Kind() Kind         { return KindClaim }
 
 // AppendTo implements Message.
 func (*Ping) AppendTo(dst []byte) []byte        { return dst }
@@ -206,6 +209,9 @@ func (d *Decoder) message(kind Kind) Message {
 		return &ModuleReply{Found: d.Flags(1) != 0, Module: d.Blob()}
 	case KindModulePut:
 		return &ModulePut{Module: d.Blob()}
+	}
+	if kind == KindClaim {
+		return &Claim{d.Uvarint()}
 	}
 	return d.repairMessage(kind)
 }
@@ -296,23 +302,35 @@ func (d *Decoder) read() *Read {
 	return m
 }
 
-// ReadReply answers Read: 16 bytes hash, bytes object.
+// ReadReply answers Read: 16 bytes hash, bytes object, [u8 flags (1 unsure)].
 type ReadReply struct {
 	// Hash is zero if there is nothing.
 	Hash causal.Hash
 	// Object is nil if it is the known one, was not wanted, or is not there.
 	Object []byte
+	// Unsure says that the node may have lost something since it acknowledged it: what it shows is true, what
+	// it does not show is no news.
+	Unsure bool
 }
 
 // AppendTo implements Message.
 func (m *ReadReply) AppendTo(dst []byte) []byte {
-	return AppendBytes(append(dst, m.Hash[:]...), m.Object)
+	dst = AppendBytes(append(dst, m.Hash[:]...), m.Object)
+	if m.Unsure {
+		dst = AppendFlags(dst, true)
+	}
+	return dst
 }
 
 func (d *Decoder) readReply() *ReadReply {
 	m := &ReadReply{}
 	copy(m.Hash[:], d.Take(uint64(len(m.Hash))))
 	m.Object = d.Blob()
+	if d.Len() > 0 {
+		if m.Unsure = d.Flags(1) != 0; !m.Unsure {
+			d.Fail("a flag that is not set")
+		}
+	}
 	return m
 }
 
@@ -355,11 +373,11 @@ func (d *Decoder) apply() *Apply {
 }
 
 // Write forwards a client's put or delete to a node that coordinates it. Not idempotent: done twice,
-// it leaves two siblings.
+// it leaves two siblings, which is what Claim is for.
 //
 //	write := u8 flags (1 sloppy, 2 if-none-match, 4 deleted)  target  bytes token
 //	         uvarint timeMs  bytes contentType  bytes value  varint w  varint r
-//	         bytes ifMatch  bytes requestID
+//	         bytes ifMatch  bytes requestID  [uvarint claim]
 type Write struct {
 	Target
 	// Token is the client's context as it came, sealed; empty: a blind write.
@@ -372,6 +390,8 @@ type Write struct {
 	IfMatch     string
 	IfNoneMatch bool
 	RequestID   string
+	// Claim is what to ask the sender for before anything is minted; 0: nothing.
+	Claim uint64
 }
 
 // AppendTo implements Message.
@@ -385,12 +405,16 @@ func (m *Write) AppendTo(dst []byte) []byte {
 	dst = AppendInt(dst, m.W)
 	dst = AppendInt(dst, m.R)
 	dst = AppendBytes(dst, m.IfMatch)
-	return AppendBytes(dst, m.RequestID)
+	dst = AppendBytes(dst, m.RequestID)
+	if m.Claim != 0 {
+		dst = binary.AppendUvarint(dst, m.Claim)
+	}
+	return dst
 }
 
 func (d *Decoder) write() *Write {
 	f := d.Flags(3)
-	return &Write{
+	m := &Write{
 		Sloppy: f&1 != 0, IfNoneMatch: f&2 != 0,
 		Target: d.target(),
 		Token:  string(d.Bytes(causal.MaxTokenBytes)),
@@ -399,7 +423,20 @@ func (d *Decoder) write() *Write {
 		},
 		W: d.Int(), R: d.Int(), IfMatch: d.String(), RequestID: d.String(),
 	}
+	if d.Len() > 0 {
+		if m.Claim = d.Uvarint(); m.Claim == 0 {
+			d.Fail("no claim")
+		}
+	}
+	return m
 }
+
+// Claim asks the node that forwarded a write whether to carry it out: uvarint. It is acknowledged to one
+// node, once.
+type Claim struct{ ID uint64 }
+
+// AppendTo implements Message.
+func (m *Claim) AppendTo(dst []byte) []byte { return binary.AppendUvarint(dst, m.ID) }
 
 // WriteReply answers Write: bytes object, bytes token.
 type WriteReply struct {

@@ -1,0 +1,48 @@
+package coordinator
+
+import (
+	"testing"
+	"time"
+)
+
+// A forwarded write is minted by one node, whoever asks in whatever order.
+func TestClaimIsGivenOnce(t *testing.T) {
+	var c claims
+	c.init(time.Unix(1, 0))
+	id := c.begin()
+	if c.holder(id) != "" || !c.take(id, "n1") || c.take(id, "n2") || c.take(id, "n1") || c.holder(id) != "n1" {
+		t.Fatal("the claim was not given to the first, once")
+	}
+	c.release(id, "n2")
+	if c.take(id, "n2") {
+		t.Fatal("somebody else released the claim")
+	}
+	c.release(id, "n1") // it had no room
+	if c.bar(id, "n3") || c.take(id, "n3") {
+		t.Fatal("a node that can no longer be heard took the claim")
+	}
+	if !c.take(id, "n2") || !c.bar(id, "n2") {
+		t.Fatal("a node that was lost after its claim may have stored something")
+	}
+	c.end(id)
+	if c.take(id, "n4") {
+		t.Fatal("a claim was given after the client was answered")
+	}
+	if next := c.begin(); next == id || !c.take(next, "n4") {
+		t.Fatal("the next claim is not free")
+	}
+}
+
+// What an earlier life of the process forwarded is no claim of this one.
+func TestClaimsOfAnEarlierLife(t *testing.T) {
+	var before, after claims
+	before.init(time.Unix(1, 0))
+	after.init(time.Unix(2, 0))
+	old := before.begin()
+	for range 100 {
+		after.begin()
+	}
+	if after.take(old, "n1") {
+		t.Fatal("a claim of an earlier life was given")
+	}
+}
