@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"dynamo/resolver/frame"
 )
 
 func cartModule(t testing.TB) []byte {
@@ -78,7 +80,7 @@ func BenchmarkMerge(b *testing.B) {
 // BenchmarkMergeNothing is what an instance costs without any work.
 func BenchmarkMergeNothing(b *testing.B) {
 	r := newRuntime(b, DefaultLimits())
-	m := mustCompile(b, r, resolverModule(AppendResponse(nil, Response{}), nil).build())
+	m := mustCompile(b, r, resolverModule(frame.AppendResponse(nil, Response{}), nil).build())
 	for b.Loop() {
 		if _, _, err := m.Merge(b.Context(), twoSiblings(), 1<<20); err != nil {
 			b.Fatal(err)

@@ -38,7 +38,7 @@ func withModule(c *cobra.Command, file string, use func(b []byte, m *resolver.Mo
 	if err != nil {
 		return err
 	}
-	m, err := rt.Compile(ctx, b)
+	m, err := rt.Load(ctx, b, nil)
 	if err == nil {
 		err = use(b, m)
 	}

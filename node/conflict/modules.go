@@ -99,7 +99,7 @@ func (m *modules) load(sha [32]byte) (*resolver.Module, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fetch module %s: %w", hex.EncodeToString(sha[:8]), err)
 	}
-	return m.o.Runtime.Compile(m.ctx, b)
+	return m.o.Runtime.Load(m.ctx, b, nil)
 }
 
 // ready reports whether the module is compiled.
