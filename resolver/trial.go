@@ -134,10 +134,10 @@ func (t Trial) run(ctx context.Context, module []byte, l Limits, cacheDir string
 	cmd.Stdout, cmd.Stderr = out, complaints
 	cmd.Env = []string{"GOMAXPROCS=2", "GOTRACEBACK=none", "GOMEMLIMIT=" + strconv.FormatUint(t.MemoryBytes/4*3, 10)}
 	cmd.WaitDelay = time.Second
-	if err := cmd.Start(); err != nil {
+	if err := cmd.Start(); err != nil && ctx.Err() == nil {
 		return &Error{Code: CodeUnavailable, Message: "no child process to compile in", Err: err}
 	}
-	err = cmd.Wait()
+	err = cmd.Wait() // fails if it did not start
 	reply, ready := bytes.CutPrefix(out.b, []byte(trialReady))
 	complaint, _, _ := strings.Cut(string(complaints.b), "\n")
 	switch {

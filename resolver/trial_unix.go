@@ -13,8 +13,8 @@ func limitProcess(memoryBytes, cpuSeconds uint64) error {
 	if err := syscall.Setrlimit(syscall.RLIMIT_DATA, &syscall.Rlimit{Cur: memoryBytes, Max: memoryBytes}); err != nil {
 		return fmt.Errorf("memory: %w", err)
 	}
-	// The second signal cannot be caught.
-	if err := syscall.Setrlimit(syscall.RLIMIT_CPU, &syscall.Rlimit{Cur: cpuSeconds, Max: cpuSeconds + 1}); err != nil {
+	// At the hard limit, the signal is one that the Go runtime cannot take notice of.
+	if err := syscall.Setrlimit(syscall.RLIMIT_CPU, &syscall.Rlimit{Cur: cpuSeconds, Max: cpuSeconds}); err != nil {
 		return fmt.Errorf("processor time: %w", err)
 	}
 	return syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})
