@@ -7,14 +7,14 @@ import (
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
 
-	"dynamo/resolver/snapshot"
+	"dynamo/resolver/memory"
 	"dynamo/resolver/wasi"
 )
 
 // instance is a module with a memory of its own. It is for one goroutine at a time.
 type instance struct {
 	module  api.Module
-	memory  *linear
+	memory  *memory.Linear
 	globals []api.MutableGlobal
 	sweep   uint64 // the pool's count of sweeps when it came to rest
 }
@@ -22,14 +22,14 @@ type instance struct {
 // state is all that can change in an instance, as it is before each merge: after _initialize and
 // dynamo_configure_v1. It is immutable, and the same for all instances of a module.
 type state struct {
-	memory      *snapshot.Memory
+	memory      *memory.Snapshot
 	globals     []uint64
 	monotonicNs uint64 // where the monotonic clock stands
 }
 
 // instantiate makes an instance and runs its start section.
 func (m *Module) instantiate(ctx context.Context) (_ *instance, err error) {
-	in := &instance{memory: &linear{most: uint64(m.pages) * pageBytes}}
+	in := &instance{memory: memory.NewLinear(uint64(m.pages) * pageBytes)}
 	ctx = experimental.WithMemoryAllocator(ctx, experimental.MemoryAllocatorFunc(func(_, _ uint64) experimental.LinearMemory {
 		return in.memory
 	}))
@@ -54,14 +54,14 @@ func (in *instance) close(ctx context.Context) {
 }
 
 // bytes is the memory that the instance takes while it is idle.
-func (in *instance) bytes() uint64 { return uint64(len(in.memory.buf)) + instanceBytes }
+func (in *instance) bytes() uint64 { return uint64(in.memory.Bytes()) + instanceBytes }
 
 // instanceBytes is about what the engine keeps for an instance beside its memory.
 const instanceBytes = 16 << 10
 
 // save copies the state of an instance.
 func (in *instance) save(w *wasi.World) *state {
-	s := &state{memory: snapshot.Take(in.memory.buf[:in.module.Memory().Size()]), monotonicNs: w.MonotonicNs()}
+	s := &state{memory: in.memory.Take(in.module.Memory()), monotonicNs: w.MonotonicNs()}
 	for _, g := range in.globals {
 		s.globals = append(s.globals, g.Get())
 	}
@@ -73,7 +73,7 @@ func (in *instance) restore(s *state) bool {
 	for i, g := range in.globals {
 		g.Set(s.globals[i])
 	}
-	return in.memory.reset(in.module.Memory(), s.memory)
+	return in.memory.Restore(in.module.Memory(), s.memory)
 }
 
 // fresh returns an instance in the module's first state, and where its monotonic clock stands: an idle

@@ -39,19 +39,19 @@ type Options struct {
 	IdleTime time.Duration
 	// Trial says how a module is compiled for the first time; nil: in this process, at once.
 	Trial *Trial
-	// Failed remembers modules that failed their trial; nil: they are tried again each time.
-	Failed Failed
+	// Verdicts remembers how trials went; nil: each module is tried again by each Runtime.
+	Verdicts Verdicts
 }
 
 // Runtime compiles modules and bounds their merges. It is safe for concurrent use.
 type Runtime struct {
-	limits Limits
-	log    *slog.Logger
-	now    func() time.Time
-	cache  codeCache // without a directory: none
-	pool   *pool
-	trial  *Trial
-	failed Failed
+	limits   Limits
+	log      *slog.Logger
+	now      func() time.Time
+	cache    codeCache // without a directory: none
+	pool     *pool
+	trial    *Trial
+	verdicts Verdicts
 
 	turns     chan struct{} // as many tokens as merges run
 	compiling chan struct{} // a token while a module is compiled: one at a time bounds the memory
@@ -97,7 +97,7 @@ func New(o Options) (*Runtime, error) {
 		cache:     codeCache{dir: o.CacheDir, limit: maxCacheBytes},
 		pool:      newPool(o.Parallel, o.IdleBytes, o.IdleTime),
 		trial:     o.Trial,
-		failed:    o.Failed,
+		verdicts:  o.Verdicts,
 		turns:     make(chan struct{}, o.Parallel),
 		compiling: make(chan struct{}, 1),
 	}
@@ -192,9 +192,8 @@ func (m *Module) start(ctx context.Context) (err error) {
 func (r *Runtime) Idle() (instances int, bytes uint64) { return r.pool.stats() }
 
 // compile compiles the code or takes it from the cache. Only compiling itself can fail.
-func (m *Module) compile(ctx context.Context) error {
+func (m *Module) compile(ctx context.Context, cache codeCache) error {
 	code := m.code
-	cache := m.runtime.cache
 	if cache.dir == "" {
 		return m.compileIn(ctx, code, "")
 	}

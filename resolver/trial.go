@@ -3,13 +3,14 @@ package resolver
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -45,49 +46,92 @@ func (t Trial) withDefaults() Trial {
 	return t
 }
 
-// Failed is a durable memory of modules that failed their trial, by the SHA-256 of the module. Its methods
-// are called from several goroutines.
-type Failed interface {
-	// Get returns why the module failed, false if it is not known to have.
-	Get(sha [32]byte) (reason string, ok bool, err error)
-	// Put remembers it; an empty reason forgets it.
-	Put(sha [32]byte, reason string) error
+// Verdicts is a durable memory of trials. Its methods are called from several goroutines.
+type Verdicts interface {
+	// Get returns what was put last, false if that is nothing or empty.
+	Get(key [32]byte) (verdict string, ok bool, err error)
+	// Put remembers a verdict; an empty one is forgotten.
+	Put(key [32]byte, verdict string) error
 }
 
-// Retry forgets that a module failed its trial, so that the next Load tries it again.
+// verdictPassed is kept under the hash of the code as it is compiled, by which engine and for how much memory; why
+// a module failed, under its own SHA-256.
+const verdictPassed = "passed"
+
+// Retry forgets that a module, named by its SHA-256, failed its trial, so that the next Load tries it again.
 func (r *Runtime) Retry(sha [32]byte) error {
-	if r.failed == nil {
+	if r.verdicts == nil {
 		return nil
 	}
-	return r.failed.Put(sha, "")
+	return r.verdicts.Put(sha, "")
 }
 
-// compileOnTrial compiles a module, if it is for the first time in a child before.
+// verdict returns what is known of a trial, "" if nothing is.
+func (r *Runtime) verdict(key [32]byte) (string, error) {
+	if r.verdicts == nil {
+		return "", nil
+	}
+	v, ok, err := r.verdicts.Get(key)
+	if err != nil {
+		return "", &Error{Code: CodeUnavailable, Message: "what trials said is not known", Err: err}
+	}
+	if !ok {
+		return "", nil
+	}
+	return v, nil
+}
+
+// remember keeps a verdict. Without it, there is one more trial some day.
+func (r *Runtime) remember(key [32]byte, verdict string) {
+	if r.verdicts == nil {
+		return
+	}
+	if err := r.verdicts.Put(key, verdict); err != nil {
+		r.log.Error("the outcome of a trial is not remembered", slog.String("verdict", verdict), slog.Any("err", err))
+	}
+}
+
+// compileOnTrial compiles a module. If it is for the first time, a child does it and hands over the machine
+// code.
 func (m *Module) compileOnTrial(ctx context.Context, module []byte) error {
 	r := m.runtime
-	if r.trial == nil || r.cache.has(entryName(m.code, r.limits.pages())) {
-		return m.compile(ctx)
+	entry := entryName(m.code, r.limits.pages())
+	if r.trial == nil || r.cache.has(entry) {
+		return m.compile(ctx, r.cache)
 	}
-	sha := m.info.SHA256
-	if r.failed != nil {
-		reason, ok, err := r.failed.Get(sha)
-		if err != nil {
-			return &Error{Code: CodeUnavailable, Message: "modules that failed are not known", Err: err}
-		}
-		if ok {
-			return failf(CodeCompile, "it failed before and is not tried again: %s", reason)
-		}
-	}
-	err := r.trial.run(ctx, module, r.limits, r.cache.dir)
-	if CodeOf(err) == CodeCompile && r.failed != nil {
-		if putErr := r.failed.Put(sha, err.Error()); putErr != nil {
-			r.log.Error("a module that failed is not remembered", slog.String("module", hex.EncodeToString(sha[:8])), slog.Any("err", putErr))
-		}
-	}
+	passed := sha256.Sum256([]byte(entry))
+	reason, err := r.verdict(m.info.SHA256)
 	if err != nil {
 		return err
 	}
-	return m.compile(ctx)
+	if reason != "" {
+		return failf(CodeCompile, "it failed before and is not tried again: %s", reason)
+	}
+	switch before, err := r.verdict(passed); {
+	case err != nil:
+		return err
+	case before == verdictPassed:
+		return m.compile(ctx, r.cache)
+	}
+	cache := r.cache
+	if cache.dir == "" {
+		if cache.dir, err = os.MkdirTemp("", "dynamo-trial-"); err != nil {
+			return &Error{Code: CodeUnavailable, Message: "no directory to compile in", Err: err}
+		}
+		defer func() {
+			if err := os.RemoveAll(cache.dir); err != nil {
+				r.log.Warn("what a trial left cannot be removed", slog.Any("err", err))
+			}
+		}()
+	}
+	if err := r.trial.run(ctx, module, r.limits, cache.dir); err != nil {
+		if CodeOf(err) == CodeCompile {
+			r.remember(m.info.SHA256, err.Error())
+		}
+		return err
+	}
+	r.remember(passed, verdictPassed)
+	return m.compile(ctx, cache)
 }
 
 // What parent and child say to each other: the parent a header of JSON, its length before it as a
@@ -148,7 +192,7 @@ func (t Trial) run(ctx context.Context, module []byte, l Limits, cacheDir string
 	case timed.Err() != nil:
 		return failf(CodeCompile, "not compiled within %v", t.Wall)
 	case err != nil:
-		return &Error{Code: CodeCompile, Message: "the process that compiled it died: " + guestText([]byte(complaint)), Err: err}
+		return failf(CodeCompile, "the process that compiled it died: %v %s", err, guestText([]byte(complaint)))
 	}
 	var answer trialAnswer
 	if err := json.Unmarshal(reply, &answer); err != nil || answer.Version != trialVersion {

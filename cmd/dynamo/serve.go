@@ -77,7 +77,7 @@ with 0. A second signal ends it at once.
 func serve(ctx context.Context, cfg *config.Cluster, id string, logger *slog.Logger, faults bool) error {
 	fatal := make(chan error, 1)
 	n, err := node.Open(ctx, node.Options{
-		Cluster: cfg, ID: id, Logger: logger, FaultInjection: faults,
+		Cluster: cfg, ID: id, Logger: logger, FaultInjection: faults, CompileCommand: compileCommand(),
 		Fatal: func(err error) {
 			select {
 			case fatal <- err:

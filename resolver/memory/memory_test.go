@@ -1,4 +1,4 @@
-package snapshot
+package memory
 
 import (
 	"bytes"
@@ -41,9 +41,62 @@ func TestRestore(t *testing.T) {
 		memory = append(memory, make([]byte, more)...)
 		for range 3 {
 			scribble(t, memory)
-			s.Restore(memory)
+			s.restore(memory)
 			if !bytes.Equal(memory[:len(want)], want) || !bytes.Equal(memory[len(want):], make([]byte, more)) {
 				t.Fatal("restored to something else")
+			}
+		}
+	})
+}
+
+// engine does with a Linear what wazero does.
+type engine struct {
+	l    *Linear
+	most uint32 // pages
+	b    []byte
+}
+
+func (e *engine) Size() uint32 { return uint32(len(e.b)) }
+
+func (e *engine) Grow(pages uint32) (uint32, bool) {
+	before := e.Size() / wasmPageBytes
+	if before+pages > e.most {
+		return 0, false
+	}
+	b := e.l.Reallocate(uint64(before+pages) * wasmPageBytes)
+	if b == nil {
+		return 0, false
+	}
+	e.b = b
+	return before, true
+}
+
+func TestLinear(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		least := rapid.Uint32Range(0, 3).Draw(t, "least")
+		most := least + rapid.Uint32Range(1, 100).Draw(t, "more")
+		e := &engine{l: NewLinear(uint64(most) * wasmPageBytes), most: most}
+		e.b = e.l.Reallocate(uint64(least) * wasmPageBytes)
+		scribble(t, e.b)
+		want := bytes.Clone(e.b)
+		s := e.l.Take(e)
+		for range 5 {
+			for range rapid.IntRange(0, 3).Draw(t, "growths") {
+				before := e.Size()
+				if e.Grow(rapid.Uint32Range(1, 50).Draw(t, "pages")); e.Size() > before && !bytes.Equal(e.b[before:], make([]byte, e.Size()-before)) {
+					t.Fatal("grown memory is not zero")
+				}
+				scribble(t, e.b)
+			}
+			full := e.Size() == most*wasmPageBytes
+			if e.l.Restore(e, s) == full {
+				t.Fatalf("restored %v at %d of %d pages", !full, e.Size()/wasmPageBytes, most)
+			}
+			if full {
+				return
+			}
+			if !bytes.Equal(e.b, want) || e.l.Bytes() > len(want)+MaxSpareBytes*3/2 {
+				t.Fatalf("restored to something else, or %d bytes held for %d", e.l.Bytes(), len(want))
 			}
 		}
 	})
@@ -70,7 +123,7 @@ func BenchmarkRestore(b *testing.B) {
 			for b.Loop() {
 				memory[100]++
 				memory[size-1]++
-				s.Restore(memory)
+				s.restore(memory)
 			}
 		})
 	}
