@@ -161,14 +161,3 @@ func TestGoCommand(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
-
-func BenchmarkMergeGoCommand(b *testing.B) {
-	r := newCachedRuntime(b, DefaultLimits(), sharedCache())
-	m := mustCompile(b, r, goCommand(b))
-	req := carts("pear\napple", "fig\napple")
-	for b.Loop() {
-		if _, _, err := m.Merge(b.Context(), req, 1<<20); err != nil {
-			b.Fatal(err)
-		}
-	}
-}

@@ -98,7 +98,7 @@ func mergeKey(m *Module, key byte) merged {
 // give, byte for byte.
 func TestHistoryIsForgotten(t *testing.T) {
 	for _, tables := range []bool{false, true} {
-		r := newRuntime(t, testLimits())
+		r := newRuntime(t, DefaultLimits())
 		again, fresh := mustCompile(t, r, hoarder(tables).build()), mustCompile(t, r, hoarder(tables).build())
 		if again.restorable == tables {
 			t.Fatalf("tables %v: restorable %v", tables, again.restorable)
@@ -120,6 +120,53 @@ func TestHistoryIsForgotten(t *testing.T) {
 		mergeKey(again, 0) // the last one may have trapped
 		if n, _ := r.Idle(); (n == 0) != tables {
 			t.Errorf("tables %v: %d idle instances", tables, n)
+		}
+	}
+}
+
+// TestWhatCannotBeRestored: such a module gets an instance of its own for each merge.
+func TestWhatCannotBeRestored(t *testing.T) {
+	null := ops(opRefNull, 0x70)
+	three := slices.Concat(i32(0), i32(0), i32(0))
+	for name, c := range map[string]struct {
+		code []byte
+		want bool
+	}{
+		"memory.fill": {slices.Concat(three, ops(0xfc, 11, 0)), true},
+		"memory.copy": {slices.Concat(three, ops(0xfc, 10, 0, 0)), true},
+		"table.get":   {slices.Concat(i32(0), ops(0x25, 0, 0x1a)), true},
+		"table.size":  {ops(0xfc, 16, 0, 0x1a), true},
+		"table.set":   {slices.Concat(i32(0), null, ops(0x26, 0)), false},
+		"elem.drop":   {ops(0xfc, 13, 0), false},
+		"table.init":  {slices.Concat(three, ops(0xfc, 12, 0, 0)), false},
+		"table.copy":  {slices.Concat(three, ops(0xfc, 14, 0, 0)), false},
+		"table.grow":  {slices.Concat(null, i32(0), ops(0xfc, 15, 0, 0x1a)), false},
+		"table.fill":  {slices.Concat(i32(0), null, i32(0), ops(0xfc, 17, 0)), false},
+		"data.drop":   {ops(0xfc, 9, 0), false},
+	} {
+		r := newRuntime(t, DefaultLimits())
+		a := resolverModule(frame.AppendResponse(nil, Response{}), slices.Concat(c.code, i64(16<<32|12)))
+		a.tables = [][]byte{{0x70, 0, 1}}
+		a.elements = vec(slices.Concat(ops(1, 0), vec(leb(0)))) // passive
+		if name == "data.drop" {
+			a.dataCount = leb(1)
+		}
+		m := mustCompile(t, r, a.build())
+		if got := mergeKey(m, 0); got.code != "" {
+			t.Errorf("%s: %+v", name, got)
+		}
+		if n, _ := r.Idle(); m.restorable != c.want || (n == 1) != c.want {
+			t.Errorf("%s: restorable %v, %d idle", name, m.restorable, n)
+		}
+	}
+	for name, global := range map[string][]byte{
+		"vector":    slices.Concat(ops(0x7b, 1, opPrefixFD, opV128Const), make([]byte, 16), ops(opEnd)),
+		"reference": ops(0x70, 1, opRefNull, 0x70, opEnd),
+	} {
+		a := resolverModule(frame.AppendResponse(nil, Response{}), nil)
+		a.globals = vec(global)
+		if m := mustCompile(t, newRuntime(t, DefaultLimits()), a.build()); m.restorable || mergeKey(m, 0).code != "" {
+			t.Errorf("a global %s is restorable", name)
 		}
 	}
 }
@@ -176,7 +223,7 @@ func TestGrownMemoryIsGivenBack(t *testing.T) {
 		return resolverModule(frame.AppendResponse(nil, Response{Status: StatusDeleted}),
 			slices.Concat(i32(pages), ops(opMemoryGrow, 0, 0x1a), i64(16<<32|12)))
 	}
-	r := newRuntime(t, testLimits())
+	r := newRuntime(t, DefaultLimits())
 	for _, c := range []struct {
 		name string
 		a    asm
@@ -207,7 +254,7 @@ func TestGrownMemoryIsGivenBack(t *testing.T) {
 
 func TestIdleInstancesAreBounded(t *testing.T) {
 	const most = 3 * (pageBytes + instanceBytes)
-	r, err := New(Options{Limits: testLimits(), IdleBytes: most, IdleTime: time.Hour})
+	r, err := New(Options{IdleBytes: most, IdleTime: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +274,7 @@ func TestIdleInstancesAreBounded(t *testing.T) {
 }
 
 func TestIdleInstancesGoInTime(t *testing.T) {
-	r, err := New(Options{Limits: testLimits(), IdleTime: 5 * time.Millisecond})
+	r, err := New(Options{IdleTime: 5 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,7 +304,7 @@ func waitFor(t *testing.T, what string, met func() bool) {
 
 // TestSwapsLeakNothing loads, uses and closes many versions, as keyspaces do that change their resolver.
 func TestSwapsLeakNothing(t *testing.T) {
-	r := newRuntime(t, testLimits())
+	r := newRuntime(t, DefaultLimits())
 	swap := func(n int) {
 		for i := range n {
 			a := hoarder(i%2 == 0)
@@ -319,7 +366,7 @@ func configurable() asm {
 }
 
 func TestConfiguration(t *testing.T) {
-	r := newRuntime(t, testLimits())
+	r := newRuntime(t, DefaultLimits())
 	module := configurable().build()
 	for _, config := range []string{"abcd", "wxyz", ""} {
 		m, err := r.Load(t.Context(), module, []byte(config))

@@ -126,7 +126,7 @@ func (m *Module) compileOnTrial(ctx context.Context, module []byte) error {
 	}
 	if err := r.trial.run(ctx, module, r.limits, cache.dir); err != nil {
 		if CodeOf(err) == CodeCompile {
-			r.remember(m.info.SHA256, err.Error())
+			r.remember(m.info.SHA256, reasonOf(err))
 		}
 		return err
 	}
@@ -204,6 +204,11 @@ func (t Trial) run(ctx context.Context, module []byte, l Limits, cacheDir string
 	return nil
 }
 
+// reasonOf is what err says after its code, which goes another way.
+func reasonOf(err error) string {
+	return strings.TrimPrefix(err.Error(), "resolver: "+string(CodeOf(err))+": ")
+}
+
 // capped keeps the first bytes of what is written.
 type capped struct {
 	b    []byte
@@ -252,7 +257,7 @@ func TrialMain(ctx context.Context, in io.Reader, out io.Writer) error {
 	}
 	answer := trialAnswer{Version: trialVersion}
 	if err := compileOnce(ctx, module, req); err != nil {
-		answer.Code, answer.Message = CodeOf(err), err.Error()
+		answer.Code, answer.Message = CodeOf(err), reasonOf(err)
 		if answer.Code == "" {
 			answer.Code = CodeInternal
 		}
