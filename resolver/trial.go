@@ -176,7 +176,7 @@ func (t Trial) run(ctx context.Context, module []byte, l Limits, cacheDir string
 	out, complaints := &capped{left: maxTrialBytes}, &capped{left: maxTrialBytes}
 	cmd.Stdin = io.MultiReader(bytes.NewReader(binary.BigEndian.AppendUint32(nil, uint32(len(header)))), bytes.NewReader(header), bytes.NewReader(module))
 	cmd.Stdout, cmd.Stderr = out, complaints
-	cmd.Env = []string{"GOMAXPROCS=2", "GOTRACEBACK=none", "GOMEMLIMIT=" + strconv.FormatUint(t.MemoryBytes/4*3, 10)}
+	cmd.Env = []string{"TMPDIR=" + os.TempDir(), "GOMAXPROCS=2", "GOTRACEBACK=none", "GOMEMLIMIT=" + strconv.FormatUint(t.MemoryBytes/4*3, 10)}
 	cmd.WaitDelay = time.Second
 	if err := cmd.Start(); err != nil && ctx.Err() == nil {
 		return &Error{Code: CodeUnavailable, Message: "no child process to compile in", Err: err}
