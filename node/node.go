@@ -130,9 +130,14 @@ func (n *Node) openStore() error {
 }
 
 func (n *Node) openResolvers() error {
-	rt, err := resolver.New(resolver.Options{
+	o := resolver.Options{
 		Limits: coordinator.ResolverLimits(n.o.Cluster.Limits), Logger: n.log, Now: n.o.Now, CacheDir: n.o.ModuleCache,
-	})
+		Verdicts: verdicts{n.store},
+	}
+	if len(n.o.CompileCommand) > 0 {
+		o.Trial = &resolver.Trial{Command: n.o.CompileCommand}
+	}
+	rt, err := resolver.New(o)
 	if err != nil {
 		return fmt.Errorf("resolver runtime: %w", err)
 	}

@@ -32,6 +32,9 @@ type Options struct {
 	// Fatal is told once of a failure after which the node must not go on (a disk that does not sync, an
 	// identity that another process uses). The caller closes the node and ends the process.
 	Fatal func(error)
+	// CompileCommand is a program and its arguments that calls resolver.TrialMain: a module new to this node is
+	// compiled there first, within limits. Empty: in this process alone.
+	CompileCommand []string
 	// Builtins are the ready-made resolver modules by name.
 	Builtins func(name string) ([]byte, bool)
 	Seams

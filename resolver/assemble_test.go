@@ -9,15 +9,16 @@ import (
 // scanner is for. Functions get the numbers imports..., then 0, 1, 2, ... in
 // the order of f.
 type asm struct {
-	imports  []imp
-	f        []fn
-	exports  []exp
-	memory   []byte // limits, default 1 page without a maximum
-	tables   [][]byte
-	globals  []byte // encoded, with count
-	elements []byte
-	data     []byte
-	start    int // function number, or 0
+	imports   []imp
+	f         []fn
+	exports   []exp
+	memory    []byte // limits, default 1 page without a maximum
+	tables    [][]byte
+	globals   []byte // encoded, with count
+	elements  []byte
+	data      []byte
+	dataCount []byte // encoded, if any
+	start     int    // function number, or 0
 }
 
 type imp struct {
@@ -107,6 +108,9 @@ func (a asm) build() []byte {
 	}
 	if a.elements != nil {
 		m = append(m, sec(9, a.elements)...)
+	}
+	if a.dataCount != nil {
+		m = append(m, sec(12, a.dataCount)...)
 	}
 	m = append(m, sec(10, vec(bodies...))...)
 	if a.data != nil {

@@ -11,6 +11,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"dynamo/resolver/frame"
+	"dynamo/resolver/wasi"
 )
 
 func testLimits() Limits {
@@ -40,7 +43,7 @@ func newCachedRuntime(t testing.TB, l Limits, dir string) *Runtime {
 
 func mustCompile(t testing.TB, r *Runtime, module []byte) *Module {
 	t.Helper()
-	m, err := r.Compile(t.Context(), module)
+	m, err := r.Load(t.Context(), module, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,14 +105,14 @@ func tableGrowth() asm {
 // memoryGrowth grows until it is refused, then answers status 1.
 func memoryGrowth() asm {
 	grow := slices.Concat(i32(16), ops(opMemoryGrow, 0), i32(-1), ops(0x47, opBrIf, 0))
-	deleted := AppendResponse(nil, Response{Status: StatusDeleted})
+	deleted := frame.AppendResponse(nil, Response{Status: StatusDeleted})
 	return resolverModule(deleted, slices.Concat(ops(opLoop, 0x40), grow, ops(opEnd), i64(16<<32|int64(len(deleted)))))
 }
 
 func TestAttacksEndInTime(t *testing.T) {
 	l := testLimits()
 	r := newRuntime(t, l)
-	good := mustCompile(t, r, resolverModule(AppendResponse(nil, Response{Payload: []byte("ok")}), nil).build())
+	good := mustCompile(t, r, resolverModule(frame.AppendResponse(nil, Response{Payload: []byte("ok")}), nil).build())
 	for _, c := range []struct {
 		name   string
 		module asm
@@ -158,7 +161,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 	a := memoryGrowth()
 	a.memory = slices.Concat([]byte{0}, leb(200))
-	if _, err := r.Compile(t.Context(), a.build()); CodeOf(err) != CodeMemory {
+	if _, err := r.Load(t.Context(), a.build(), nil); CodeOf(err) != CodeMemory {
 		t.Errorf("200 pages of 128: got %v", err)
 	}
 	req := twoSiblings()
@@ -169,14 +172,14 @@ func TestMemoryIsBounded(t *testing.T) {
 }
 
 func TestAnswers(t *testing.T) {
-	value := AppendResponse(nil, Response{Payload: []byte("0123456789")})
+	value := frame.AppendResponse(nil, Response{Payload: []byte("0123456789")})
 	alloc := func(at int64) asm {
 		a := resolverModule(value, nil)
 		a.f[0].code = i32(at)
 		return a
 	}
 	result := func(at, n uint32) asm { return resolverModule(value, i64(int64(uint64(at)<<32|uint64(n)))) }
-	answer := func(r Response) asm { return resolverModule(AppendResponse(nil, r), nil) }
+	answer := func(r Response) asm { return resolverModule(frame.AppendResponse(nil, r), nil) }
 	r := newRuntime(t, testLimits())
 	for _, c := range []struct {
 		name   string
@@ -216,7 +219,7 @@ func TestAnswers(t *testing.T) {
 
 func TestAncestorIsNoChoice(t *testing.T) {
 	r := newRuntime(t, testLimits())
-	m := mustCompile(t, r, resolverModule(AppendResponse(nil, Response{Status: StatusSelect}), nil).build())
+	m := mustCompile(t, r, resolverModule(frame.AppendResponse(nil, Response{Status: StatusSelect}), nil).build())
 	req := twoSiblings()
 	req.Siblings[0].Ancestor = true
 	if _, _, err := m.Merge(t.Context(), req, 100); CodeOf(err) != CodeInvalidOutput {
@@ -229,7 +232,7 @@ func TestAncestorIsNoChoice(t *testing.T) {
 func counter() asm {
 	count := slices.Concat(ops(opGlobalGet, 0), i32(1), ops(0x6a, 0x24, 0)) // global 0 += 1
 	store := slices.Concat(i32(16), ops(opGlobalGet, 0), i32(16), ops(0x28, 2, 0, 0x6a), i32(1), ops(0x6b, 0x36, 2, 0))
-	value := AppendResponse(nil, Response{Payload: []byte("v")})
+	value := frame.AppendResponse(nil, Response{Payload: []byte("v")})
 	a := resolverModule(value, slices.Concat(count, store, i64(16<<32|int64(len(value)))))
 	a.globals = vec(slices.Concat([]byte{0x7f, 1}, i32(0), []byte{opEnd}))
 	return a
@@ -309,7 +312,7 @@ func TestCallerGivesUp(t *testing.T) {
 
 func TestClosed(t *testing.T) {
 	r := newRuntime(t, testLimits())
-	module := resolverModule(AppendResponse(nil, Response{}), nil).build()
+	module := resolverModule(frame.AppendResponse(nil, Response{}), nil).build()
 	one, two := mustCompile(t, r, module), mustCompile(t, r, module)
 	for range 2 {
 		if err := one.Close(t.Context()); err != nil {
@@ -328,7 +331,7 @@ func TestClosed(t *testing.T) {
 	if _, _, err := two.Merge(t.Context(), twoSiblings(), 100); CodeOf(err) != CodeClosed {
 		t.Errorf("closed runtime: got %v", err)
 	}
-	if _, err := r.Compile(t.Context(), module); CodeOf(err) != CodeClosed {
+	if _, err := r.Load(t.Context(), module, nil); CodeOf(err) != CodeClosed {
 		t.Errorf("compile on a closed runtime: got %v", err)
 	}
 }
@@ -351,7 +354,7 @@ func TestLogIsShort(t *testing.T) {
 	if err := r.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if n := strings.Count(out.String(), "x"); n < maxLogBytes-200 || n > maxLogBytes+200 {
+	if n := strings.Count(out.String(), "x"); n < wasi.MaxLogBytes-200 || n > wasi.MaxLogBytes+200 {
 		t.Errorf("%d bytes logged", n)
 	}
 }

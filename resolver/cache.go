@@ -83,6 +83,15 @@ func (c codeCache) open(entry string) (*stage, error) {
 	return s, nil
 }
 
+// has reports whether there is a sound entry.
+func (c codeCache) has(entry string) bool {
+	if c.dir == "" {
+		return false
+	}
+	_, _, err := readEntry(filepath.Join(c.dir, entry))
+	return err == nil
+}
+
 func (s *stage) remove() error { return os.RemoveAll(s.dir) }
 
 // made returns the file that the engine has added to the stage; without one, name is empty.

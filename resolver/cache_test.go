@@ -13,24 +13,26 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"dynamo/resolver/frame"
 )
 
 // saying is a module that always answers with the text. Two of equal length differ in data alone, not in
 // machine code.
 func saying(text string) []byte {
-	return resolverModule(AppendResponse(nil, Response{Payload: []byte(text)}), nil).build()
+	return resolverModule(frame.AppendResponse(nil, Response{Payload: []byte(text)}), nil).build()
 }
 
 // failing has the same shape as saying, but traps.
 func failing() []byte {
-	return resolverModule(AppendResponse(nil, Response{Payload: []byte("one")}), trapOp).build()
+	return resolverModule(frame.AppendResponse(nil, Response{Payload: []byte("one")}), trapOp).build()
 }
 
 // answerOf compiles the module in a runtime of its own and runs it.
 func answerOf(t *testing.T, dir string, module []byte) (string, error) {
 	t.Helper()
 	r := newCachedRuntime(t, DefaultLimits(), dir)
-	m, err := r.Compile(t.Context(), module)
+	m, err := r.Load(t.Context(), module, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +57,7 @@ func entryOf(t *testing.T, dir string, module []byte) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return filepath.Join(dir, entryName(s.rewrite(), DefaultLimits().pages()))
+	return filepath.Join(dir, entryName(s.instrument().code, DefaultLimits().pages()))
 }
 
 func mustRead(t *testing.T, path string) []byte {
@@ -174,7 +176,7 @@ func TestSharedCache(t *testing.T) {
 				return
 			}
 			for _, text := range []string{"one", "two"} {
-				m, err := r.Compile(t.Context(), saying(text))
+				m, err := r.Load(t.Context(), saying(text), nil)
 				if err != nil {
 					t.Error(err)
 					return

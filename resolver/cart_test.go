@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"dynamo/resolver/frame"
 )
 
 func cartModule(t testing.TB) []byte {
@@ -63,26 +65,54 @@ func benchmarkCart(seed int) string {
 	return `{"items":{` + b.String()[1:] + `}}`
 }
 
+// BenchmarkMerge compares instances that are used again with new ones for each merge.
 func BenchmarkMerge(b *testing.B) {
 	r := newCachedRuntime(b, DefaultLimits(), sharedCache())
-	m := mustCompile(b, r, cartModule(b))
-	req := carts(benchmarkCart(0), benchmarkCart(31))
-	b.SetBytes(int64(len(req.Siblings[0].Value) + len(req.Siblings[1].Value)))
-	for b.Loop() {
-		if _, _, err := m.Merge(b.Context(), req, 1<<20); err != nil {
-			b.Fatal(err)
+	for _, c := range []struct {
+		name   string
+		module []byte
+		req    Request
+	}{
+		{"nothing", resolverModule(frame.AppendResponse(nil, Response{}), nil).build(), twoSiblings()},
+		{"cart", cartModule(b), carts(benchmarkCart(0), benchmarkCart(31))},
+		{"gocommand", goCommand(b), carts("pear\napple", "fig\napple")},
+	} {
+		for _, instance := range []string{"reset", "new"} {
+			b.Run(c.name+"/"+instance, func(b *testing.B) {
+				m := mustCompile(b, r, c.module)
+				m.restorable = instance == "reset"
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, _, err := m.Merge(b.Context(), c.req, 1<<20); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
 		}
 	}
 }
 
-// BenchmarkMergeNothing is what an instance costs without any work.
-func BenchmarkMergeNothing(b *testing.B) {
-	r := newRuntime(b, DefaultLimits())
-	m := mustCompile(b, r, resolverModule(AppendResponse(nil, Response{}), nil).build())
-	for b.Loop() {
-		if _, _, err := m.Merge(b.Context(), twoSiblings(), 1<<20); err != nil {
-			b.Fatal(err)
-		}
+// BenchmarkReset is what putting an instance back costs.
+func BenchmarkReset(b *testing.B) {
+	r := newCachedRuntime(b, DefaultLimits(), sharedCache())
+	for name, module := range map[string][]byte{"nothing": resolverModule(frame.AppendResponse(nil, Response{}), nil).build(), "cart": cartModule(b)} {
+		b.Run(name, func(b *testing.B) {
+			m := mustCompile(b, r, module)
+			in, _, err := m.fresh(b.Context())
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer in.close(b.Context())
+			memory, s := in.module.Memory(), m.state.Load()
+			for b.Loop() {
+				for at := uint32(0); at < memory.Size(); at += memory.Size() / 16 { // 16 pages are written
+					memory.WriteByte(at, 7)
+				}
+				if !in.restore(s) {
+					b.Fatal("not restored")
+				}
+			}
+		})
 	}
 }
 

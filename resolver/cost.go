@@ -25,11 +25,11 @@ type cost struct {
 	weight int64
 	alive  int64 // values at every block, times its weight, and at every call
 	height int64 // of the operand stack, or above
-	bases  []frame
+	bases  []block
 }
 
-// frame is a block that is open.
-type frame struct {
+// block is a block that is open.
+type block struct {
 	base            int64 // height below its parameters
 	params, results int64
 }
@@ -61,7 +61,7 @@ func (c *cost) arity(t int64) (params, results int64) {
 
 // open enters a block of the type read as a signed number.
 func (c *cost) open(blockType int64) {
-	f := frame{}
+	f := block{}
 	if blockType >= 0 {
 		f.params, f.results = c.arity(blockType)
 	} else if blockType != -64 { // 0x40: none

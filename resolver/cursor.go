@@ -115,6 +115,8 @@ func (c *cursor) valueType() byte {
 
 func isValueType(t byte) bool { return t >= 0x7b && t <= 0x7f || isRefType(t) }
 
+func isNumber(t byte) bool { return t >= 0x7c && t <= 0x7f }
+
 func isRefType(t byte) bool { return t == 0x70 || t == 0x6f }
 
 // bounds reads the limits of a memory or table; without a maximum, most is

@@ -3,10 +3,18 @@
 // one (Dynamo paper, section 4.4).
 //
 // A module is untrusted. Check walks its binary before the compiler sees it,
-// Compile arms it with interruption points, and each Merge runs in a fresh
-// instance with bounded memory and time and without files, environment,
+// Load arms it with interruption points and compiles it, new ones in a child
+// process first (Trial), and each Merge runs on the module's first state, with
+// bounded memory and time and without files, environment,
 // network, or any clock and randomness but those derived from the request. So
 // a merge is a function of its request, and a failed one leaves nothing behind.
+//
+// The first state is made once: it is what _initialize and dynamo_configure_v1
+// leave, in a world that depends on the module alone. Instances are kept and
+// put back to it after each merge, which takes microseconds where a new one
+// takes milliseconds. What can change in an instance is its memory and its
+// mutable globals; a module that changes tables as well, or uses segments up, gets a
+// new instance each time, as does one whose merge failed.
 //
 // The package knows nothing of keyspaces' policies, replicas or versions.
 package resolver

@@ -36,6 +36,7 @@ const (
 	opCall         = 0x10
 	opCallIndirect = 0x11
 	opGlobalGet    = 0x23
+	opTableSet     = 0x26
 	opMemoryGrow   = 0x40
 	opI32Const     = 0x41
 	opI64Const     = 0x42
@@ -92,6 +93,9 @@ func immediateOfFC(op uint32) immediate {
 
 // isBulk tells the opcodes of the 0xFC page that may touch much memory at once.
 func isBulk(op uint32) bool { return op >= 8 && op <= 17 }
+
+// changesTables tells the opcodes of the 0xFC page that change a table, or use a segment up for ever.
+func changesTables(op uint32) bool { return op == 9 || op >= 12 && op <= 15 || op == 17 }
 
 // immediateOfFD returns what follows an opcode of the 0xFD page.
 func immediateOfFD(op uint32) immediate {

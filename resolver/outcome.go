@@ -8,10 +8,9 @@ import (
 	"time"
 
 	"github.com/tetratelabs/wazero/sys"
-)
 
-// maxMessageBytes bounds what an error quotes of a module's words.
-const maxMessageBytes = 1 << 10
+	"dynamo/resolver/frame"
+)
 
 // Code says why a module was refused or a merge failed. The values are stable:
 // metrics, conflict lists and quarantine go by them.
@@ -25,7 +24,9 @@ const (
 	CodeUnsupported   Code = "unsupported"    // threads, several memories, or the like
 	CodeMissingExport Code = "missing_export" // an export of the ABI is absent or of another type
 	CodeUnknownImport Code = "unknown_import" // an import that the host does not give
-	CodeCompile       Code = "compile"        // refused by the compiler
+	CodeCompile       Code = "compile"        // refused by the compiler, or not compiled within limits
+	CodeConfig        Code = "config"         // the module refused its configuration
+	CodeUnavailable   Code = "unavailable"    // the host cannot compile it now; it is no fault of the module
 )
 
 // Codes of a failed merge. CodeMemory may also refuse a module.
@@ -87,19 +88,24 @@ type Outcome struct {
 	MemoryBytes uint64
 }
 
-// failure gives the code for err, which a call into a module returned. The end
-// of ctx by the module's own time limit has an *Error as its cause.
+// ended gives the code for the end of ctx, which by the module's own time limit
+// has an *Error as its cause.
+func ended(ctx context.Context, what string) *Error {
+	if over, ok := errors.AsType[*Error](context.Cause(ctx)); ok {
+		return failf(over.Code, "%s: %s", what, over.Message)
+	}
+	return &Error{Code: CodeCanceled, Message: what, Err: context.Cause(ctx)}
+}
+
+// failure gives the code for err, which a call into a module returned.
 func failure(ctx context.Context, what string, err error) *Error {
 	// The lines after the first are a stack trace of function numbers and of
 	// names that the module chose.
 	text, _, _ := strings.Cut(err.Error(), "\n")
 	exit, exited := errors.AsType[*sys.ExitError](err)
-	over, timeout := errors.AsType[*Error](context.Cause(ctx))
 	switch {
-	case exited && timeout:
-		return failf(over.Code, "%s: %s", what, over.Message)
 	case exited && ctx.Err() != nil:
-		return &Error{Code: CodeCanceled, Message: what, Err: context.Cause(ctx)}
+		return ended(ctx, what)
 	case exited:
 		return failf(CodeExit, "%s: exit code %d", what, exit.ExitCode())
 	case strings.Contains(text, "(recovered by wazero)"):
@@ -113,5 +119,5 @@ func failure(ctx context.Context, what string, err error) *Error {
 
 // guestText makes printable text of what a module said.
 func guestText(b []byte) string {
-	return strings.ToValidUTF8(string(b[:min(len(b), maxMessageBytes)]), "\ufffd")
+	return strings.ToValidUTF8(string(b[:min(len(b), frame.MaxMessageBytes)]), "\ufffd")
 }

@@ -12,7 +12,8 @@ const interruptionPoint = "\x03\x40\x0b" // loop, no type, end
 // rewrite returns the module to be compiled: armed with interruption points,
 // every memory and table with a maximum, custom sections left out. Functions
 // keep their numbers. The cost of a point is some nanoseconds when it is passed.
-func (s *scan) rewrite() []byte {
+// More exports are added as encoded.
+func (s *scan) rewrite(exports [][]byte) []byte {
 	module := s.c.b
 	out := make([]byte, 0, len(module)+len(module)/8+64)
 	out = append(out, module[:8]...)
@@ -23,6 +24,8 @@ func (s *scan) rewrite() []byte {
 			content = s.boundedTables()
 		case sectionMemory:
 			content = s.boundedMemory()
+		case sectionExport:
+			content = s.extendedExports(content, exports)
 		case sectionCode:
 			content = s.armedCode()
 		}

@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -31,14 +32,26 @@ type Options struct {
 	// oldest goes), and never fails a compilation: code that is damaged, or cannot be read or written, is
 	// compiled. Whoever may write to it may run code in this process.
 	CacheDir string
+	// IdleBytes bounds the memory of all instances that wait for the next merge; default 256 MiB. When it
+	// is too small, merges pay for new instances.
+	IdleBytes uint64
+	// IdleTime is how long such an instance is kept, give or take a factor of two; default one minute.
+	IdleTime time.Duration
+	// Trial says how a module is compiled for the first time; nil: in this process, at once.
+	Trial *Trial
+	// Verdicts remembers how trials went; nil: each module is tried again by each Runtime.
+	Verdicts Verdicts
 }
 
 // Runtime compiles modules and bounds their merges. It is safe for concurrent use.
 type Runtime struct {
-	limits Limits
-	log    *slog.Logger
-	now    func() time.Time
-	cache  codeCache // without a directory: none
+	limits   Limits
+	log      *slog.Logger
+	now      func() time.Time
+	cache    codeCache // without a directory: none
+	pool     *pool
+	trial    *Trial
+	verdicts Verdicts
 
 	turns     chan struct{} // as many tokens as merges run
 	compiling chan struct{} // a token while a module is compiled: one at a time bounds the memory
@@ -71,11 +84,20 @@ func New(o Options) (*Runtime, error) {
 	if o.Now == nil {
 		o.Now = func() time.Time { return time.Time{} }
 	}
+	if o.IdleBytes == 0 {
+		o.IdleBytes = 256 << 20
+	}
+	if o.IdleTime <= 0 {
+		o.IdleTime = time.Minute
+	}
 	r := &Runtime{
 		limits:    o.Limits,
 		log:       o.Logger,
 		now:       o.Now,
 		cache:     codeCache{dir: o.CacheDir, limit: maxCacheBytes},
+		pool:      newPool(o.Parallel, o.IdleBytes, o.IdleTime),
+		trial:     o.Trial,
+		verdicts:  o.Verdicts,
 		turns:     make(chan struct{}, o.Parallel),
 		compiling: make(chan struct{}, 1),
 	}
@@ -94,28 +116,36 @@ func (r *Runtime) Close(ctx context.Context) error {
 	for m := range modules {
 		errs = append(errs, m.Close(ctx))
 	}
+	r.pool.close()
 	return errors.Join(errs...)
 }
 
-// Compile checks and compiles a module of the function form. Errors have a
-// Code. The compiler itself heeds no deadline: Check keeps its time within bounds, and
-// ctx counts while waiting for a turn. Close the Module.
-func (r *Runtime) Compile(ctx context.Context, module []byte) (*Module, error) {
+// Load checks and compiles a module. With a configuration, the module is also started and given it, so that
+// one it refuses is known at once. Errors have a Code. ctx ends the waiting for a turn and for the trial; the
+// compiler itself heeds no deadline: Check keeps its time within bounds. Close the Module.
+func (r *Runtime) Load(ctx context.Context, module, config []byte) (*Module, error) {
 	s, err := scanModule(module, r.limits)
 	if err != nil {
 		return nil, err
 	}
-	if s.info.ABI != ABIFunction {
-		return nil, failf(CodeUnsupported, "modules of the %s form cannot be run yet", s.info.ABI)
+	if err := s.acceptsConfig(config, r.limits); err != nil {
+		return nil, err
 	}
 	select {
 	case r.compiling <- struct{}{}:
-		defer func() { <-r.compiling }()
 	case <-ctx.Done():
 		return nil, &Error{Code: CodeCanceled, Message: "waiting to compile", Err: context.Cause(ctx)}
 	}
-	m := &Module{runtime: r, info: s.info}
-	if err := m.compile(ctx, s.rewrite()); err != nil {
+	m := &Module{
+		runtime: r, info: s.info, id: Identity(module, config), config: bytes.Clone(config), instrumented: s.instrument(),
+	}
+	err = m.compileOnTrial(ctx, module)
+	<-r.compiling
+	m.code = nil
+	if err == nil && len(config) > 0 {
+		err = m.start(ctx)
+	}
+	if err != nil {
 		return nil, m.abandon(ctx, err)
 	}
 	r.mu.Lock()
@@ -125,14 +155,45 @@ func (r *Runtime) Compile(ctx context.Context, module []byte) (*Module, error) {
 	}
 	r.mu.Unlock()
 	if closed {
+		r.pool.drop(m)
 		return nil, m.abandon(ctx, failf(CodeClosed, "the runtime is closed"))
 	}
 	return m, nil
 }
 
+// acceptsConfig refuses a configuration for a module that cannot take one.
+func (s *scan) acceptsConfig(config []byte, l Limits) error {
+	switch _, ok := s.exports[exportConfigure]; {
+	case len(config) == 0:
+		return nil
+	case len(config) > l.ModuleBytes:
+		return failf(CodeTooLarge, "configuration of %d bytes, limit %d", len(config), l.ModuleBytes)
+	case !ok || s.info.ABI != ABIFunction:
+		return failf(CodeMissingExport, "a configuration is given, but the module does not export %s", exportConfigure)
+	}
+	return nil
+}
+
+// start brings up the first instance.
+func (m *Module) start(ctx context.Context) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = failf(CodeInternal, "the engine panicked: %v", p)
+		}
+	}()
+	in, _, err := m.fresh(ctx)
+	if err == nil {
+		m.reuse(ctx, in, true)
+	}
+	return err
+}
+
+// Idle counts the instances that wait for merges, and their memory in bytes.
+func (r *Runtime) Idle() (instances int, bytes uint64) { return r.pool.stats() }
+
 // compile compiles the code or takes it from the cache. Only compiling itself can fail.
-func (m *Module) compile(ctx context.Context, code []byte) error {
-	cache := m.runtime.cache
+func (m *Module) compile(ctx context.Context, cache codeCache) error {
+	code := m.code
 	if cache.dir == "" {
 		return m.compileIn(ctx, code, "")
 	}

@@ -90,11 +90,15 @@ type scan struct {
 	memories  int
 	memory    struct{ least, most uint32 } // pages
 	globals   int
+	mutable   []int // numbers of the mutable globals
 	exports   map[string]export
 	sections  []section
 	bodies    []body
 	locals    int64 // of all functions
 	compileNs int64 // estimate for all functions
+
+	// restorable says that no table, segment or global of another kind than a number can change.
+	restorable bool
 }
 
 type export struct {
@@ -106,6 +110,7 @@ type export struct {
 const (
 	kindFunction = 0
 	kindMemory   = 2
+	kindGlobal   = 3
 )
 
 // Sections.
@@ -133,7 +138,7 @@ func scanModule(module []byte, l Limits) (*scan, error) {
 	if !bytes.HasPrefix(module, header) {
 		return nil, failf(CodeMalformed, "not a WebAssembly binary module of version 1")
 	}
-	s := &scan{limits: l, exports: map[string]export{}}
+	s := &scan{limits: l, exports: map[string]export{}, restorable: true}
 	s.info.SHA256, s.info.Size = sha256.Sum256(module), len(module)
 	s.c = cursor{b: module, pos: len(header), end: len(module)}
 	for s.c.more() {
@@ -292,9 +297,16 @@ func (s *scan) memoryEntry() {
 }
 
 func (s *scan) global() {
-	s.c.valueType()
-	if mutable := s.c.byte(); mutable > 1 {
+	t := s.c.valueType()
+	mutable := s.c.byte()
+	if mutable > 1 {
 		s.c.fail(CodeMalformed, "mutability %d", mutable)
+	}
+	if mutable == 1 {
+		s.mutable = append(s.mutable, s.globals)
+		if !isNumber(t) { // the engine's interface shows half of a vector, and references not at all
+			s.restorable = false
+		}
 	}
 	s.constant()
 	s.globals++

@@ -103,11 +103,17 @@ func (s *scan) instructions(w *walk) {
 			if isBulk(sub) {
 				w.point(at)
 			}
+			if changesTables(sub) {
+				s.restorable = false
+			}
 		case opPrefixFD:
 			sub := s.c.u32()
 			s.immediate(immediateOfFD(sub), "0xfd", sub)
 			w.push(stackEffectFD(sub))
 		default:
+			if op == opTableSet {
+				s.restorable = false
+			}
 			s.immediate(immediateOf(op), "opcode", uint32(op))
 			w.push(stackEffect(op))
 		}

@@ -5,7 +5,12 @@ import (
 	"encoding/binary"
 	"slices"
 	"testing"
+
+	"dynamo/resolver/wasi"
 )
+
+// tick is how far the monotonic clock goes at each look, in ns.
+const tick = 1000
 
 // wasiModuleOf answers with the 32 bytes at 64 after the code, which can call the
 // imports by number, has run. The answer's frame is in place already.
@@ -30,7 +35,7 @@ func (a asm) answer(t *testing.T, req Request) []byte {
 }
 
 func wasiImport(name string) imp {
-	return imp{wasiModule, name, wasiFunctions()[name].params, "i"}
+	return imp{wasi.Module, name, wasi.Functions()[name].Params, "i"}
 }
 
 func TestClockIsTheNewestSiblings(t *testing.T) {
@@ -39,7 +44,7 @@ func TestClockIsTheNewestSiblings(t *testing.T) {
 	}
 	code := slices.Concat(read(0, 64), read(1, 72), read(0, 80), read(1, 88))
 	b := wasiModuleOf([]imp{wasiImport("clock_time_get")}, code).answer(t, twoSiblings())
-	for i, want := range []uint64{7_000_000, clockTick, 7_000_000, 2 * clockTick} {
+	for i, want := range []uint64{7_000_000, tick, 7_000_000, 2 * tick} {
 		if got := binary.LittleEndian.Uint64(b[8*i:]); got != want {
 			t.Errorf("look %d: %d, want %d", i, got, want)
 		}
@@ -73,20 +78,20 @@ func TestSleepTakesNoTime(t *testing.T) {
 	if n := binary.LittleEndian.Uint32(b); n != 1 {
 		t.Errorf("%d events", n)
 	}
-	if now := binary.LittleEndian.Uint64(b[8:]); now != hour+clockTick {
+	if now := binary.LittleEndian.Uint64(b[8:]); now != hour+tick {
 		t.Errorf("the clock shows %d", now)
 	}
 }
 
 func TestHostRefusesWildAddresses(t *testing.T) {
-	for name, f := range wasiFunctions() {
+	for name, f := range wasi.Functions() {
 		if name == "proc_exit" {
 			continue
 		}
 		// All parameters -1, then clocks and descriptors that exist with the rest -1.
 		for _, first := range []int64{-1, 0, 1} {
 			var code []byte
-			for i, p := range f.params {
+			for i, p := range f.Params {
 				v := int64(-1)
 				if i == 0 {
 					v = first
@@ -98,7 +103,7 @@ func TestHostRefusesWildAddresses(t *testing.T) {
 				}
 			}
 			code = slices.Concat(i32(64), code, call0(0), ops(0x36, 2, 0))
-			b := wasiModuleOf([]imp{{wasiModule, name, f.params, "i"}}, code).answer(t, twoSiblings())
+			b := wasiModuleOf([]imp{{wasi.Module, name, f.Params, "i"}}, code).answer(t, twoSiblings())
 			if errno := binary.LittleEndian.Uint32(b); errno > 76 {
 				t.Errorf("%s gave error number %d", name, errno)
 			}
@@ -108,7 +113,7 @@ func TestHostRefusesWildAddresses(t *testing.T) {
 
 func TestExitIsAFailure(t *testing.T) {
 	for _, status := range []int64{0, 1, 0xefffffff - 1<<32} {
-		a := wasiModuleOf([]imp{{wasiModule, "proc_exit", "i", ""}}, slices.Concat(i32(status), call0(0)))
+		a := wasiModuleOf([]imp{{wasi.Module, "proc_exit", "i", ""}}, slices.Concat(i32(status), call0(0)))
 		m := mustCompile(t, newRuntime(t, testLimits()), a.build())
 		if _, _, err := m.Merge(t.Context(), twoSiblings(), 100); CodeOf(err) != CodeExit {
 			t.Errorf("exit(%d): got %v", status, err)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"dynamo/resolver"
+	"dynamo/resolver/frame"
 )
 
 // constantModule assembles a module of a few bytes, quick to compile, that gives one response to every
@@ -13,7 +14,7 @@ import (
 func constantModule(t *testing.T, resp resolver.Response) string {
 	t.Helper()
 	const at = 16 // where the response lies
-	frame := resolver.AppendResponse(nil, resp)
+	response := frame.AppendResponse(nil, resp)
 	text := func(s string) []byte { return append([]byte{byte(len(s))}, s...) }
 	section := func(id byte, parts ...[]byte) []byte {
 		var b []byte
@@ -30,8 +31,8 @@ func constantModule(t *testing.T, resp resolver.Response) string {
 	module = append(module, section(3, []byte{2, 0, 1})...)
 	module = append(module, section(5, []byte{1, 0, 1})...)
 	module = append(module, section(7, []byte{3}, text("memory"), []byte{2, 0}, text("dynamo_alloc"), []byte{0, 0}, text("dynamo_resolve_v1"), []byte{0, 1})...)
-	module = append(module, section(10, []byte{2}, body(0x41, 1024), body(0x42, at<<32|int64(len(frame))))...)
-	module = append(module, section(11, []byte{1, 0, 0x41, at, 0x0b}, leb(int64(len(frame)), false), frame)...)
+	module = append(module, section(10, []byte{2}, body(0x41, 1024), body(0x42, at<<32|int64(len(response))))...)
+	module = append(module, section(11, []byte{1, 0, 0x41, at, 0x0b}, leb(int64(len(response)), false), response)...)
 	return writeFile(t, "module.wasm", string(module))
 }
 

@@ -38,7 +38,7 @@ func withModule(c *cobra.Command, file string, use func(b []byte, m *resolver.Mo
 	if err != nil {
 		return err
 	}
-	m, err := rt.Compile(ctx, b)
+	m, err := rt.Load(ctx, b, nil)
 	if err == nil {
 		err = use(b, m)
 	}
@@ -234,6 +234,7 @@ func resolverPath(keyspace string, more ...string) string {
 func newResolverUpload() *cobra.Command {
 	var r remote
 	var check, builtin string
+	var retry bool
 	c := &cobra.Command{
 		Use:   "upload KEYSPACE [FILE.wasm]",
 		Short: "Upload a module and activate it",
@@ -241,6 +242,9 @@ func newResolverUpload() *cobra.Command {
 		Args:  usageArgs(cobra.RangeArgs(1, 2)),
 		RunE: func(c *cobra.Command, args []string) error {
 			req := client.Request{Method: http.MethodPut, Path: resolverPath(args[0]), Query: url.Values{"check": {check}}}
+			if retry {
+				req.Query.Set("retry", "true")
+			}
 			switch {
 			case (len(args) == 2) == (builtin != ""):
 				return usageError{errors.New("upload takes a file, or --builtin NAME")}
@@ -262,6 +266,7 @@ func newResolverUpload() *cobra.Command {
 	r.register(c)
 	c.Flags().StringVar(&check, "check", coordinator.CheckStrict, "strict, warn or off")
 	c.Flags().StringVar(&builtin, "builtin", "", "a module that comes with the binary")
+	c.Flags().BoolVar(&retry, "retry", false, "even if it failed to compile within limits before")
 	return c
 }
 

@@ -95,7 +95,7 @@ func withWayOut(err error) error {
 func serve(ctx context.Context, cfg *config.Cluster, o node.Options) error {
 	id, logger := o.ID, o.Logger
 	fatal := make(chan error, 1)
-	o.Cluster = cfg
+	o.Cluster, o.CompileCommand = cfg, compileCommand()
 	o.Fatal = func(err error) {
 		select {
 		case fatal <- err:

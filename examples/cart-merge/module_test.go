@@ -64,7 +64,7 @@ func TestModules(t *testing.T) {
 		modules["built"] = built
 	}
 	for name, code := range modules {
-		m, err := r.Compile(t.Context(), code)
+		m, err := r.Load(t.Context(), code, nil)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}

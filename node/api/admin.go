@@ -88,6 +88,10 @@ func (s *Server) putResolver(c *call) error {
 	if err != nil {
 		return err
 	}
+	retry, err := c.query.boolean("retry", false)
+	if err != nil {
+		return err
+	}
 	var up coordinator.ResolverUpload
 	builtin, isBuiltin := c.query.get("builtin")
 	switch {
@@ -98,6 +102,11 @@ func (s *Server) putResolver(c *call) error {
 	case len(c.body) == 0:
 		return badRequest("the body is to be the module, or the query is to say builtin=NAME")
 	default:
+		if retry {
+			if err := s.o.Resolvers.Retry(c.body); err != nil {
+				return err
+			}
+		}
 		up, err = s.o.Resolvers.Upload(c.context, c.keyspace, c.body, check)
 	}
 	if err != nil {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -56,6 +57,14 @@ func TestResolversOverHTTP(t *testing.T) {
 			t.Errorf("%s %s: %s, want %s", c.method, c.target, got, c.called)
 		}
 	}
+	if slices.Contains(h.admin.calls, `retry "m"`) {
+		t.Error("retried without being asked to")
+	}
+	h.do(t, "PUT", base+"?retry=true", "m").want(t, 200)
+	if !slices.Contains(h.admin.calls, `retry "m"`) || h.admin.last() != `upload ks "m" strict` {
+		t.Errorf("not retried: %q", h.admin.calls)
+	}
+	h.do(t, "PUT", base+"?retry=perhaps", "m").problem(t, 400, "bad_request")
 	a := h.do(t, "GET", base, "", "Accept: application/wasm").want(t, 200)
 	if string(a.body) != "\x00asm" || a.Header.Get("Content-Type") != "application/wasm" {
 		t.Errorf("%q %v", a.body, a.Header)

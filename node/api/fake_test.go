@@ -275,6 +275,11 @@ func (f *fakeAdmin) Upload(ctx context.Context, ks string, module []byte, check 
 	return coordinator.ResolverUpload{SHA256: "feed", Version: 1, ABI: "v1", Size: len(module)}, nil
 }
 
+func (f *fakeAdmin) Retry(module []byte) error {
+	f.note("retry %q", module)
+	return nil
+}
+
 func (f *fakeAdmin) UploadBuiltin(_ context.Context, ks, name, check string) (coordinator.ResolverUpload, error) {
 	f.note("builtin %s %s %s", ks, name, check)
 	return coordinator.ResolverUpload{SHA256: "feed", Version: 2}, nil

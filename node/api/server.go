@@ -40,6 +40,7 @@ type Keyspaces interface {
 // Resolvers administers the resolver modules of keyspaces. check is strict, warn or off.
 type Resolvers interface {
 	Upload(ctx context.Context, keyspace string, module []byte, check string) (coordinator.ResolverUpload, error)
+	Retry(module []byte) error
 	UploadBuiltin(ctx context.Context, keyspace, name, check string) (coordinator.ResolverUpload, error)
 	Status(keyspace string) (coordinator.ResolverStatus, error)
 	Module(ctx context.Context, keyspace string) ([]byte, error)

@@ -79,8 +79,8 @@ func (m *modules) start(sha [32]byte) (*loaded, error) {
 	return l, nil
 }
 
-// stale reports whether l failed for want of the bytes, long enough ago to try again. A module that
-// does not compile stays failed.
+// stale reports whether l failed for want of the bytes or of a process to compile in, long enough ago to
+// try again. A module that does not compile stays failed until retry.
 func (m *modules) stale(l *loaded) bool {
 	select {
 	case <-l.done:
@@ -90,8 +90,30 @@ func (m *modules) stale(l *loaded) bool {
 	if l.err == nil {
 		return false
 	}
-	_, broken := errors.AsType[*resolver.Error](l.err)
-	return !broken && m.o.Now().After(l.retry)
+	switch code := resolver.CodeOf(l.err); code {
+	case "", resolver.CodeUnavailable, resolver.CodeCanceled:
+		return m.o.Now().After(l.retry)
+	}
+	return false
+}
+
+// retry forgets that a module failed.
+func (m *modules) retry(sha [32]byte) error {
+	if err := m.o.Runtime.Retry(sha); err != nil {
+		return fmt.Errorf("retry module %s: %w", hex.EncodeToString(sha[:8]), err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if l, ok := m.mu.byID[sha]; ok {
+		select {
+		case <-l.done:
+			if l.err != nil {
+				delete(m.mu.byID, sha)
+			}
+		default:
+		}
+	}
+	return nil
 }
 
 func (m *modules) load(sha [32]byte) (*resolver.Module, error) {
@@ -99,7 +121,7 @@ func (m *modules) load(sha [32]byte) (*resolver.Module, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fetch module %s: %w", hex.EncodeToString(sha[:8]), err)
 	}
-	return m.o.Runtime.Compile(m.ctx, b)
+	return m.o.Runtime.Load(m.ctx, b, nil)
 }
 
 // ready reports whether the module is compiled.
@@ -141,6 +163,9 @@ func (m *modules) close(ctx context.Context) error {
 func (s *Settler) Load(ctx context.Context, sha [32]byte) (*resolver.Module, error) {
 	return s.modules.get(ctx, sha)
 }
+
+// Retry forgets that a module failed to compile, here and on disk, so that it is tried once more.
+func (s *Settler) Retry(sha [32]byte) error { return s.modules.retry(sha) }
 
 // Preload starts compiling without waiting.
 func (s *Settler) Preload(sha [32]byte) {

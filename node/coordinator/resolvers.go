@@ -72,6 +72,15 @@ func (r *Resolvers) Upload(ctx context.Context, keyspace string, module []byte, 
 	return r.upload(ctx, keyspace, "", module, check)
 }
 
+// Retry forgets that a module failed to compile within limits, so that its next upload tries it again. An
+// upload that succeeds does the same on the nodes it reaches.
+func (r *Resolvers) Retry(module []byte) error {
+	if err := r.s.Settler.Retry(sha256.Sum256(module)); err != nil {
+		return asError(err)
+	}
+	return nil
+}
+
 // UploadBuiltin binds a module that comes with the binary.
 func (r *Resolvers) UploadBuiltin(ctx context.Context, keyspace, name, check string) (ResolverUpload, error) {
 	module, ok := r.s.Builtins(name)
@@ -264,6 +273,10 @@ func (r *Resolvers) Serve(m wire.Message) (reply wire.Message, handled bool, err
 		}
 		sha := sha256.Sum256(m.Module)
 		if err := r.s.Modules.PutModule(sha, m.Module); err != nil {
+			return nil, true, err
+		}
+		// The sender has compiled it, so it deserves another try here.
+		if err := r.s.Settler.Retry(sha); err != nil {
 			return nil, true, err
 		}
 		r.s.Settler.Preload(sha)

@@ -424,7 +424,7 @@ func TestCartModule(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := rt.Compile(t.Context(), b)
+	m, err := rt.Load(t.Context(), b, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -152,7 +152,7 @@ func TestUnionModule(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close(t.Context()) //nolint:errcheck // the test is over
-	m, err := r.Compile(t.Context(), unionModule())
+	m, err := r.Load(t.Context(), unionModule(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,6 @@
-package resolver
+// Package frame holds what the host and a module say to each other: the request, the response, and
+// their two encodings, binary frames for the function form and JSON for the command form.
+package frame
 
 import (
 	"encoding/binary"
@@ -70,12 +72,24 @@ type Response struct {
 	Index int
 }
 
-var errFrame = errors.New("malformed frame")
+// Errors of the decoders.
+var (
+	// ErrMalformed is text that breaks the format.
+	ErrMalformed = errors.New("malformed")
+	// ErrOversize is a value larger than allowed.
+	ErrOversize = errors.New("too large")
+)
+
+// MaxMessageBytes bounds what is kept of a module's message.
+const MaxMessageBytes = 1 << 10
+
+// ResponseBytes is the most that a response frame with a value of valueBytes can have.
+func ResponseBytes(valueBytes int) int { return 12 + maxContentTypeBytes + valueBytes }
 
 // AppendRequest appends the frame of r to dst. A field of 4 GiB or more cannot
 // be framed; Merge refuses requests long before that.
 func AppendRequest(dst []byte, r Request) []byte {
-	dst = slices.Grow(dst, requestSize(r))
+	dst = slices.Grow(dst, RequestSize(r))
 	var flags uint32
 	if len(r.Siblings) > 0 && r.Siblings[0].Ancestor {
 		flags |= flagRequestAncestor
@@ -101,8 +115,8 @@ func AppendRequest(dst []byte, r Request) []byte {
 	return dst
 }
 
-// requestSize is the length of r's frame in bytes.
-func requestSize(r Request) int {
+// RequestSize is the length of r's frame in bytes.
+func RequestSize(r Request) int {
 	n := 5*4 + len(r.Keyspace) + len(r.Key)
 	for _, s := range r.Siblings {
 		n += siblingMinBytes + len(s.ContentType) + len(s.Value)
@@ -152,28 +166,28 @@ func (f *fields) bytes() []byte { return f.take(uint64(f.u32())) }
 func DecodeRequest(b []byte) (Request, error) {
 	f := &fields{rest: b}
 	if f.u32() != requestMagic {
-		return Request{}, fmt.Errorf("request: %w: bad magic", errFrame)
+		return Request{}, fmt.Errorf("request: %w: bad magic", ErrMalformed)
 	}
 	flags := f.u32()
 	r := Request{Keyspace: string(f.bytes()), Key: slices.Clone(f.bytes())}
 	count := uint64(f.u32())
 	if count*siblingMinBytes > uint64(len(f.rest)) {
-		return Request{}, fmt.Errorf("request: %w: %d siblings in %d bytes", errFrame, count, len(f.rest))
+		return Request{}, fmt.Errorf("request: %w: %d siblings in %d bytes", ErrMalformed, count, len(f.rest))
 	}
 	for i := range count {
 		flag := f.u32()
 		s := Sibling{Deleted: flag&flagDeleted != 0, Ancestor: flag&flagAncestor != 0, TimeMs: f.u64()}
 		s.ContentType, s.Value = string(f.bytes()), slices.Clone(f.bytes())
 		if s.Ancestor != (i == 0 && flags&flagRequestAncestor != 0) {
-			return Request{}, fmt.Errorf("request: %w: ancestor flag of sibling %d", errFrame, i)
+			return Request{}, fmt.Errorf("request: %w: ancestor flag of sibling %d", ErrMalformed, i)
 		}
 		r.Siblings = append(r.Siblings, s)
 	}
 	if count == 0 && flags&flagRequestAncestor != 0 {
-		return Request{}, fmt.Errorf("request: %w: ancestor missing", errFrame)
+		return Request{}, fmt.Errorf("request: %w: ancestor missing", ErrMalformed)
 	}
 	if f.bad || len(f.rest) != 0 {
-		return Request{}, fmt.Errorf("request: %w: %d bytes", errFrame, len(b))
+		return Request{}, fmt.Errorf("request: %w: %d bytes", ErrMalformed, len(b))
 	}
 	return r, nil
 }
@@ -190,38 +204,38 @@ func AppendResponse(dst []byte, r Response) []byte {
 }
 
 // DecodeResponse reads the response to a request of that many siblings
-// (ancestor included) and copies out of b. Errors are *Error: CodeOversize for
-// a value above maxBytes, CodeInvalidOutput for anything malformed.
+// (ancestor included) and copies out of b. Errors are ErrOversize for a value
+// above maxBytes and ErrMalformed for anything else.
 func DecodeResponse(b []byte, siblings, maxBytes int) (Response, error) {
 	f := &fields{rest: b}
 	r := Response{Status: Status(f.u32()), ContentType: string(f.bytes())}
 	payload := f.bytes()
 	if f.bad || len(f.rest) != 0 {
-		return Response{}, failf(CodeInvalidOutput, "response of %d bytes is malformed", len(b))
+		return Response{}, fmt.Errorf("%w: response of %d bytes is malformed", ErrMalformed, len(b))
 	}
 	if !validContentType(r.ContentType) {
-		return Response{}, failf(CodeInvalidOutput, "content type is longer than %d bytes or not printable ASCII", maxContentTypeBytes)
+		return Response{}, fmt.Errorf("%w: content type is longer than %d bytes or not printable ASCII", ErrMalformed, maxContentTypeBytes)
 	}
 	switch r.Status {
 	case StatusValue:
 		if len(payload) > maxBytes {
-			return Response{}, failf(CodeOversize, "value of %d bytes, limit %d", len(payload), maxBytes)
+			return Response{}, fmt.Errorf("%w: value of %d bytes, limit %d", ErrOversize, len(payload), maxBytes)
 		}
 		r.Payload = append([]byte{}, payload...)
 	case StatusError:
-		r.Payload = slices.Clone(payload[:min(len(payload), maxMessageBytes)])
+		r.Payload = slices.Clone(payload[:min(len(payload), MaxMessageBytes)])
 	case StatusSelect:
 		if len(payload) != 4 {
-			return Response{}, failf(CodeInvalidOutput, "index of %d bytes, want 4", len(payload))
+			return Response{}, fmt.Errorf("%w: index of %d bytes, want 4", ErrMalformed, len(payload))
 		}
 		i := binary.LittleEndian.Uint32(payload)
 		if i > math.MaxInt32 || int(i) >= siblings {
-			return Response{}, failf(CodeInvalidOutput, "sibling %d selected of %d", i, siblings)
+			return Response{}, fmt.Errorf("%w: sibling %d selected of %d", ErrMalformed, i, siblings)
 		}
 		r.Index = int(i)
 	case StatusDeleted, StatusKeep:
 	default:
-		return Response{}, failf(CodeInvalidOutput, "unknown status %d", uint32(r.Status))
+		return Response{}, fmt.Errorf("%w: unknown status %d", ErrMalformed, uint32(r.Status))
 	}
 	return r, nil
 }

@@ -1,7 +1,8 @@
-package resolver
+package frame
 
 import (
 	"encoding/hex"
+	"errors"
 	"reflect"
 	"strings"
 	"testing"
@@ -28,8 +29,8 @@ func TestRequestGolden(t *testing.T) {
 	if got := hex.EncodeToString(b); got != golden {
 		t.Fatalf("got  %s\nwant %s", got, golden)
 	}
-	if len(b) != requestSize(sampleRequest()) {
-		t.Fatalf("requestSize says %d, frame has %d", requestSize(sampleRequest()), len(b))
+	if len(b) != RequestSize(sampleRequest()) {
+		t.Fatalf("RequestSize says %d, frame has %d", RequestSize(sampleRequest()), len(b))
 	}
 	back, err := DecodeRequest(b)
 	if err != nil || !reflect.DeepEqual(back.Siblings[1], sampleRequest().Siblings[1]) {
@@ -59,7 +60,7 @@ func TestResponseGolden(t *testing.T) {
 			t.Errorf("%s: got %+v, %v", golden, got, err)
 		}
 		for n := range b {
-			if _, err := DecodeResponse(b[:n], 2, 10); CodeOf(err) != CodeInvalidOutput {
+			if _, err := DecodeResponse(b[:n], 2, 10); !errors.Is(err, ErrMalformed) {
 				t.Errorf("%s: the first %d bytes gave %v", golden, n, err)
 			}
 		}
@@ -70,18 +71,18 @@ func TestResponseRefused(t *testing.T) {
 	long := strings.Repeat("x", 300)
 	for name, c := range map[string]struct {
 		frame []byte
-		want  Code
+		want  error
 	}{
-		"unknown status":     {AppendResponse(nil, Response{Status: 5}), CodeInvalidOutput},
-		"index":              {AppendResponse(nil, Response{Status: StatusSelect, Index: 2}), CodeInvalidOutput},
-		"index of one byte":  {AppendResponse(nil, Response{Status: 0, Payload: []byte("1")})[:12], CodeInvalidOutput},
-		"too long":           {AppendResponse(nil, Response{Payload: []byte("12345678901")}), CodeOversize},
-		"header injection":   {AppendResponse(nil, Response{ContentType: "a\r\nSet-Cookie: b"}), CodeInvalidOutput},
-		"long content type":  {AppendResponse(nil, Response{ContentType: long}), CodeInvalidOutput},
-		"something after it": {append(AppendResponse(nil, Response{}), 0), CodeInvalidOutput},
+		"unknown status":     {AppendResponse(nil, Response{Status: 5}), ErrMalformed},
+		"index":              {AppendResponse(nil, Response{Status: StatusSelect, Index: 2}), ErrMalformed},
+		"index of one byte":  {AppendResponse(nil, Response{Status: 0, Payload: []byte("1")})[:12], ErrMalformed},
+		"too long":           {AppendResponse(nil, Response{Payload: []byte("12345678901")}), ErrOversize},
+		"header injection":   {AppendResponse(nil, Response{ContentType: "a\r\nSet-Cookie: b"}), ErrMalformed},
+		"long content type":  {AppendResponse(nil, Response{ContentType: long}), ErrMalformed},
+		"something after it": {append(AppendResponse(nil, Response{}), 0), ErrMalformed},
 	} {
-		if _, err := DecodeResponse(c.frame, 2, 10); CodeOf(err) != c.want {
-			t.Errorf("%s: got %v, want %s", name, err, c.want)
+		if _, err := DecodeResponse(c.frame, 2, 10); !errors.Is(err, c.want) {
+			t.Errorf("%s: got %v, want %v", name, err, c.want)
 		}
 	}
 }

@@ -1,0 +1,100 @@
+package resolver
+
+import (
+	"context"
+	"strings"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/sys"
+
+	"dynamo/resolver/wasi"
+)
+
+// hostModule is the name of the host's own module.
+const hostModule = "dynamo"
+
+type worldKey struct{}
+
+// hostSignature returns the type of the host's function, named "module.name".
+func hostSignature(name string) (signature, bool) {
+	if name == hostModule+".log" {
+		return sig("ii", ""), true
+	}
+	short, ok := strings.CutPrefix(name, wasi.Module+".")
+	if !ok {
+		return "", false
+	}
+	f, ok := wasi.Functions()[short]
+	if !f.Returns {
+		return sig(f.Params, ""), ok
+	}
+	return sig(f.Params, "i"), ok
+}
+
+// installHost puts the host's modules into a runtime.
+func installHost(ctx context.Context, r wazero.Runtime) error {
+	builder := r.NewHostModuleBuilder(wasi.Module)
+	for name, f := range wasi.Functions() {
+		var results []api.ValueType
+		if f.Returns {
+			results = []api.ValueType{api.ValueTypeI32}
+		}
+		builder.NewFunctionBuilder().WithGoModuleFunction(hostFunction{f.Params, f.Call}, valueTypes(f.Params), results).Export(name)
+	}
+	if _, err := builder.Instantiate(ctx); err != nil {
+		return err
+	}
+	logger := hostFunction{"ii", logText}
+	_, err := r.NewHostModuleBuilder(hostModule).NewFunctionBuilder().
+		WithGoModuleFunction(logger, valueTypes(logger.params), nil).Export("log").Instantiate(ctx)
+	return err
+}
+
+func valueTypes(params string) []api.ValueType {
+	types := make([]api.ValueType, len(params))
+	for i, p := range params {
+		types[i] = api.ValueTypeI32
+		if p == 'I' {
+			types[i] = api.ValueTypeI64
+		}
+	}
+	return types
+}
+
+// hostFunction is a function of the host as the engine calls it.
+type hostFunction struct {
+	params string // i = i32, I = i64
+	call   func(w *wasi.World, memory wasi.Memory, args []uint64) (uint32, *wasi.Stop)
+}
+
+// Call implements api.GoModuleFunction. Every call looks at the time limit,
+// since a module can spend nearly all of its time here. The engine turns a
+// panic into the error of the call into the module.
+func (f hostFunction) Call(ctx context.Context, m api.Module, stack []uint64) {
+	w, ok := ctx.Value(worldKey{}).(*wasi.World)
+	if !ok || ctx.Err() != nil {
+		panic(sys.NewExitError(sys.ExitCodeDeadlineExceeded))
+	}
+	for i, p := range f.params {
+		if p == 'i' { // the engine leaves the upper half of an i32 undefined
+			stack[i] = uint64(uint32(stack[i]))
+		}
+	}
+	errno, stop := f.call(w, m.Memory(), stack[:len(f.params)])
+	if stop != nil {
+		panic(sys.NewExitError(stop.ExitCode))
+	}
+	if len(stack) > 0 {
+		stack[0] = uint64(errno)
+	}
+}
+
+// logText is dynamo.log(ptr, len). A bad address says nothing.
+func logText(w *wasi.World, memory wasi.Memory, args []uint64) (uint32, *wasi.Stop) {
+	if text, ok := memory.Read(uint32(args[0]), uint32(args[1])); ok {
+		w.Say(text)
+		w.Say([]byte("\n"))
+	}
+	return 0, nil
+}

@@ -1,0 +1,168 @@
+package resolver
+
+import (
+	"context"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
+
+	"dynamo/resolver/memory"
+	"dynamo/resolver/wasi"
+)
+
+// instance is a module with a memory of its own. It is for one goroutine at a time.
+type instance struct {
+	module  api.Module
+	memory  *memory.Linear
+	globals []api.MutableGlobal
+	sweep   uint64 // the pool's count of sweeps when it came to rest
+}
+
+// state is all that can change in an instance, as it is before each merge: after _initialize and
+// dynamo_configure_v1. It is immutable, and the same for all instances of a module.
+type state struct {
+	memory      *memory.Snapshot
+	globals     []uint64
+	monotonicNs uint64 // where the monotonic clock stands
+}
+
+// instantiate makes an instance and runs its start section.
+func (m *Module) instantiate(ctx context.Context) (_ *instance, err error) {
+	in := &instance{memory: memory.NewLinear(uint64(m.pages) * pageBytes)}
+	ctx = experimental.WithMemoryAllocator(ctx, experimental.MemoryAllocatorFunc(func(_, _ uint64) experimental.LinearMemory {
+		return in.memory
+	}))
+	in.module, err = m.engine.InstantiateModule(ctx, m.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	if err != nil {
+		return nil, failure(ctx, "start", err)
+	}
+	for _, name := range m.globals {
+		g, ok := in.module.ExportedGlobal(name).(api.MutableGlobal)
+		if !ok {
+			in.close(ctx)
+			return nil, failf(CodeInternal, "no mutable global %q", name)
+		}
+		in.globals = append(in.globals, g)
+	}
+	return in, nil
+}
+
+// close frees what the engine holds for the instance.
+func (in *instance) close(ctx context.Context) {
+	_ = in.module.Close(context.WithoutCancel(ctx)) // an instance without files has nothing to fail on
+}
+
+// bytes is the memory that the instance takes while it is idle.
+func (in *instance) bytes() uint64 { return uint64(in.memory.Bytes()) + instanceBytes }
+
+// instanceBytes is about what the engine keeps for an instance beside its memory.
+const instanceBytes = 16 << 10
+
+// save copies the state of an instance.
+func (in *instance) save(w *wasi.World) *state {
+	s := &state{memory: in.memory.Take(in.module.Memory()), monotonicNs: w.MonotonicNs()}
+	for _, g := range in.globals {
+		s.globals = append(s.globals, g.Get())
+	}
+	return s
+}
+
+// restore brings an instance to a saved state and reports whether that was possible.
+func (in *instance) restore(s *state) bool {
+	for i, g := range in.globals {
+		g.Set(s.globals[i])
+	}
+	return in.memory.Restore(in.module.Memory(), s.memory)
+}
+
+// fresh returns an instance in the module's first state, and where its monotonic clock stands: an idle
+// one, or a new one. Code other than a merge's runs in a world that depends on the module alone, so that all
+// instances start equal.
+func (m *Module) fresh(ctx context.Context) (*instance, uint64, error) {
+	s := m.state.Load()
+	if s != nil {
+		if in := m.runtime.pool.take(m); in != nil {
+			return in, s.monotonicNs, nil
+		}
+	}
+	over := failf(CodeTimeout, "the time limit of %v is over", m.runtime.limits.Timeout)
+	w := wasi.New(wasi.Options{Seed: m.id[:]})
+	ctx, cancel := context.WithTimeoutCause(context.WithValue(ctx, worldKey{}, w), m.runtime.limits.Timeout, over)
+	defer cancel()
+	in, err := m.instantiate(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	if s != nil {
+		if !in.restore(s) {
+			err = failf(CodeInternal, "a new instance cannot be brought to its first state")
+		}
+	} else if err = m.boot(ctx, in); err == nil {
+		s = &state{monotonicNs: w.MonotonicNs()}
+		if m.restorable {
+			s = in.save(w)
+			m.state.CompareAndSwap(nil, s)
+		}
+		if !m.spoke.Swap(true) {
+			m.say("", w)
+		}
+	}
+	if err == nil && ctx.Err() != nil { // the engine may close the instance behind our back
+		err = ended(ctx, "start")
+	}
+	if err != nil {
+		in.close(ctx)
+		return nil, 0, err
+	}
+	return in, s.monotonicNs, nil
+}
+
+// boot runs what comes before the first merge.
+func (m *Module) boot(ctx context.Context, in *instance) error {
+	if m.info.ABI != ABIFunction {
+		return nil
+	}
+	if f := in.module.ExportedFunction(exportInitialize); f != nil {
+		if _, err := f.Call(ctx); err != nil {
+			return failure(ctx, exportInitialize, err)
+		}
+	}
+	if len(m.config) == 0 {
+		return nil
+	}
+	at, err := in.give(ctx, m.config)
+	if err != nil {
+		return err
+	}
+	results, err := in.module.ExportedFunction(exportConfigure).Call(ctx, at, uint64(len(m.config)))
+	if err != nil {
+		return failure(ctx, exportConfigure, err)
+	}
+	if code := int32(uint32(results[0])); code != 0 {
+		return failf(CodeConfig, "%s answered %d", exportConfigure, code)
+	}
+	return nil
+}
+
+// give puts bytes where the module wants them.
+func (in *instance) give(ctx context.Context, b []byte) (uint64, error) {
+	results, err := in.module.ExportedFunction(exportAlloc).Call(ctx, uint64(len(b)))
+	if err != nil {
+		return 0, failure(ctx, exportAlloc, err)
+	}
+	at := uint32(results[0])
+	if !in.module.Memory().Write(at, b) {
+		return 0, failf(CodeInvalidOutput, "%s gave %d bytes at %#x, outside of memory", exportAlloc, len(b), at)
+	}
+	return uint64(at), nil
+}
+
+// reuse takes an instance back after a merge. One that stopped in the middle, or cannot be brought back to the
+// first state, is closed.
+func (m *Module) reuse(ctx context.Context, in *instance, sound bool) {
+	s := m.state.Load()
+	if !sound || s == nil || !in.restore(s) || !m.runtime.pool.put(m, in) {
+		in.close(ctx)
+	}
+}

@@ -1,0 +1,195 @@
+package resolver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/tetratelabs/wazero/sys"
+
+	"dynamo/resolver/frame"
+	"dynamo/resolver/wasi"
+)
+
+// Merge calls the module in its first state: what earlier merges did is gone.
+// A nil error means a response of
+// StatusValue (content type filled in), StatusDeleted, or StatusSelect of a
+// sibling that is not the ancestor. Otherwise the siblings are to be kept and
+// the error is an *Error; for CodeGuestError and CodeKeep the response is set
+// too. A value has at most maxOutputBytes bytes, and no more than the limit of
+// the runtime, which alone counts when maxOutputBytes is 0 or less.
+//
+// The time limit starts when a turn is free; ctx counts from the beginning.
+func (m *Module) Merge(ctx context.Context, req Request, maxOutputBytes int) (Response, Outcome, error) {
+	r := m.runtime
+	select {
+	case r.turns <- struct{}{}:
+		defer func() { <-r.turns }()
+	case <-ctx.Done():
+		return Response{}, Outcome{}, &Error{Code: CodeCanceled, Message: "waiting for a turn", Err: ctx.Err()}
+	}
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if m.mu.closed {
+		return Response{}, Outcome{}, failf(CodeClosed, "the module is closed")
+	}
+	if size := frame.RequestSize(req); uint64(size) > r.limits.MemoryBytes {
+		return Response{}, Outcome{}, failf(CodeMemory, "request of %d bytes, memory of %d", size, r.limits.MemoryBytes)
+	}
+	limit := r.limits.OutputBytes
+	if maxOutputBytes > 0 {
+		limit = min(limit, maxOutputBytes)
+	}
+	start := r.now()
+	resp, memory, err := m.run(ctx, req, limit)
+	outcome := Outcome{Duration: r.now().Sub(start), MemoryBytes: memory}
+	if err != nil {
+		return Response{}, outcome, err
+	}
+	resp, err = settle(resp, req)
+	return resp, outcome, err
+}
+
+// run brings up an instance, calls it and puts it away again.
+func (m *Module) run(ctx context.Context, req Request, limit int) (_ Response, memory uint64, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = failf(CodeInternal, "the engine panicked: %v", p)
+		}
+	}()
+	in, monotonicNs, err := m.fresh(ctx)
+	if err != nil {
+		return Response{}, 0, err
+	}
+	sound := false
+	defer func() { m.reuse(ctx, in, sound) }()
+	o := wasi.Options{WallMs: newestMs(req.Siblings), MonotonicNs: monotonicNs}
+	if m.info.ABI == ABICommand {
+		o.Stdin, o.MaxStdout = frame.AppendJSONRequest(nil, req), frame.JSONResponseBytes(limit)
+		o.Seed = o.Stdin
+	} else {
+		o.Seed = frame.AppendRequest(nil, req)
+	}
+	w := wasi.New(o)
+	over := failf(CodeTimeout, "the time limit of %v is over", m.runtime.limits.Timeout)
+	callCtx, cancel := context.WithTimeoutCause(context.WithValue(ctx, worldKey{}, w), m.runtime.limits.Timeout, over)
+	defer cancel()
+	var resp Response
+	var answer error
+	if m.info.ABI == ABICommand {
+		err, answer = in.command(callCtx, w), nil
+		if err == nil {
+			out, _ := w.Stdout()
+			resp, answer = frame.DecodeJSONResponse(out, limit)
+		}
+	} else {
+		var out []byte
+		if out, err = in.function(callCtx, o.Seed, limit); err == nil {
+			resp, answer = frame.DecodeResponse(out, len(req.Siblings), limit)
+		}
+	}
+	// As long as the time was not over when the last call had returned, nothing closes the instance later.
+	sound = err == nil && callCtx.Err() == nil
+	m.say(req.Keyspace, w)
+	if err == nil && answer != nil {
+		err = outputError(answer)
+	}
+	return resp, uint64(in.module.Memory().Size()), err
+}
+
+// newestMs is where the wall clock stands.
+func newestMs(siblings []Sibling) uint64 {
+	var newest uint64
+	for _, s := range siblings {
+		newest = max(newest, s.TimeMs)
+	}
+	return newest
+}
+
+// function hands the frame over and returns the response, which lies in the
+// instance's memory: copy it before the instance is used again.
+func (in *instance) function(ctx context.Context, request []byte, limit int) ([]byte, error) {
+	at, err := in.give(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	results, err := in.module.ExportedFunction(exportResolve).Call(ctx, at, uint64(len(request)))
+	if err != nil {
+		return nil, failure(ctx, exportResolve, err)
+	}
+	from, n := uint32(results[0]>>32), uint32(results[0])
+	// A message may be longer than a value: it is cut, not refused.
+	if most := frame.ResponseBytes(max(limit, 64<<10)); uint64(n) > uint64(most) {
+		return nil, failf(CodeOversize, "response of %d bytes, limit %d", n, most)
+	}
+	out, ok := in.module.Memory().Read(from, n)
+	if !ok {
+		return nil, failf(CodeInvalidOutput, "response of %d bytes at %#x, outside of memory", n, from)
+	}
+	return out, nil
+}
+
+// command runs the program from its beginning to its end.
+func (in *instance) command(ctx context.Context, w *wasi.World) error {
+	_, err := in.module.ExportedFunction(exportStart).Call(ctx)
+	if _, overflowed := w.Stdout(); overflowed {
+		return failf(CodeOversize, "the program printed more than the largest value takes")
+	}
+	if exit, ok := errors.AsType[*sys.ExitError](err); ok && exit.ExitCode() == 0 && ctx.Err() == nil {
+		return nil
+	}
+	if err != nil {
+		return failure(ctx, exportStart, err)
+	}
+	return nil
+}
+
+// outputError gives the code for an answer that cannot be decoded.
+func outputError(err error) *Error {
+	if errors.Is(err, frame.ErrOversize) {
+		return &Error{Code: CodeOversize, Err: err}
+	}
+	return &Error{Code: CodeInvalidOutput, Err: err}
+}
+
+// say logs what the module said.
+func (m *Module) say(keyspace string, w *wasi.World) {
+	if text := w.Log(); len(text) > 0 {
+		m.runtime.log.Info("resolver says", slog.String("module", fmt.Sprintf("%x", m.id[:8])),
+			slog.String("keyspace", keyspace), slog.String("text", strings.ToValidUTF8(string(text), "\ufffd")))
+	}
+}
+
+// settle turns an answer without a result into an error and fills in what the
+// module left to the host.
+func settle(resp Response, req Request) (Response, error) {
+	switch resp.Status {
+	case StatusError:
+		return resp, failf(CodeGuestError, "%s", guestText(resp.Payload))
+	case StatusKeep:
+		return resp, failf(CodeKeep, "the module keeps the siblings")
+	case StatusSelect:
+		if req.Siblings[resp.Index].Ancestor {
+			return Response{}, failf(CodeInvalidOutput, "the ancestor was selected")
+		}
+	case StatusValue:
+		if resp.ContentType == "" {
+			resp.ContentType = newestContentType(req.Siblings)
+		}
+	}
+	return resp, nil
+}
+
+// newestContentType is that of the sibling with the largest time, of equal ones
+// the last. Ancestor and deletes do not count.
+func newestContentType(siblings []Sibling) string {
+	var newest Sibling
+	for _, s := range siblings {
+		if !s.Ancestor && !s.Deleted && s.TimeMs >= newest.TimeMs {
+			newest = s
+		}
+	}
+	return newest.ContentType
+}

@@ -1,0 +1,404 @@
+// Package wasi is the outside as a module sees it: the part of wasi_snapshot_preview1 that makes sense
+// without files, environment, network, or clock and randomness of its own. It is pure: what a World
+// answers is a function of what it was made of and of the calls before.
+package wasi
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"math"
+	"math/rand/v2"
+)
+
+// Module is the name that modules import the functions from.
+const Module = "wasi_snapshot_preview1"
+
+// WASI error numbers.
+const (
+	wasiSuccess = 0
+	wasiBadFD   = 8
+	wasiFault   = 21
+	wasiInvalid = 28
+	wasiNoSys   = 52
+	wasiPipe    = 70 // cannot seek
+)
+
+const (
+	// MaxLogBytes is how much of a module's words is kept for the log.
+	MaxLogBytes = 4 << 10
+	// maxVectors bounds the buffers of one read or write and the
+	// subscriptions of one poll, as IOV_MAX does.
+	maxVectors = 1024
+	// clockTick is the time, in ns, that each look at the monotonic clock
+	// takes: a guest that waits for time to pass must not wait for ever.
+	clockTick = 1000
+	// exitOutput is the exit code of a module that printed more than it may.
+	exitOutput = 125
+)
+
+// Memory is the linear memory of the module that calls. Each method reports whether the bytes lie in it.
+type Memory interface {
+	Read(at, n uint32) ([]byte, bool)
+	Write(at uint32, b []byte) bool
+	WriteUint32Le(at, v uint32) bool
+	WriteUint64Le(at uint32, v uint64) bool
+}
+
+// Options are what a World is made of.
+type Options struct {
+	// WallMs is where the wall clock stands, in ms since 1970.
+	WallMs uint64
+	// MonotonicNs is where the monotonic clock starts, in ns; 0 means its first tick.
+	MonotonicNs uint64
+	// Seed is what random bytes are derived from; it is not copied.
+	Seed []byte
+	// Stdin is what standard input gives; it is not copied.
+	Stdin []byte
+	// MaxStdout is how many bytes standard output keeps. With 0 they go to the log instead.
+	MaxStdout int
+}
+
+// World is all that an instance sees of the outside during one run. It is for one goroutine.
+type World struct {
+	wallNs      uint64
+	monotonicNs uint64
+	seed        []byte
+	random      *rand.ChaCha8 // nil until it is needed
+	stdin       []byte        // what is left of it
+	stdout      []byte
+	maxStdout   int
+	overflowed  bool
+	log         []byte
+}
+
+// New returns a World.
+func New(o Options) *World {
+	const msNs = 1_000_000
+	return &World{
+		wallNs:      min(o.WallMs, math.MaxInt64/msNs) * msNs,
+		monotonicNs: max(o.MonotonicNs, clockTick),
+		seed:        o.Seed, stdin: o.Stdin, maxStdout: o.MaxStdout,
+	}
+}
+
+// MonotonicNs returns where the monotonic clock stands.
+func (w *World) MonotonicNs() uint64 { return w.monotonicNs }
+
+// Stdout returns what was printed; overflowed says that it is not all, and that the module was stopped.
+func (w *World) Stdout() (out []byte, overflowed bool) { return w.stdout, w.overflowed }
+
+// Log returns the first MaxLogBytes of what the module said.
+func (w *World) Log() []byte { return w.log }
+
+// Say adds text to the log.
+func (w *World) Say(p []byte) {
+	w.log = append(w.log, p[:min(len(p), MaxLogBytes-len(w.log))]...)
+}
+
+// print takes what goes to standard output and reports whether there was room.
+func (w *World) print(p []byte) bool {
+	if w.maxStdout == 0 {
+		w.Say(p)
+		return true
+	}
+	if len(p) > w.maxStdout-len(w.stdout) {
+		w.overflowed = true
+		return false
+	}
+	w.stdout = append(w.stdout, p...)
+	return true
+}
+
+// Stop ends the module: it asked for it, or printed too much.
+type Stop struct{ ExitCode uint32 }
+
+// call is one function: args are its parameters, memory is the caller's. It returns a WASI error
+// number, or what ends the module.
+type call func(w *World, memory Memory, args []uint64) (uint32, *Stop)
+
+// Function is one of the functions.
+type Function struct {
+	// Params are its parameters: i = i32, I = i64.
+	Params string
+	// Returns says that the result is an i32, the error number; otherwise there is none.
+	Returns bool
+	call    call
+}
+
+// Call runs the function in a world. i32 parameters must have no upper half. A Stop ends the module.
+func (f Function) Call(w *World, memory Memory, args []uint64) (errno uint32, stop *Stop) {
+	return f.call(w, memory, args)
+}
+
+// Functions returns all functions by name. The engine's own WASI serves files and sockets, which no
+// resolver may have, and some of its calls run for long without looking at the time limit.
+func Functions() map[string]Function {
+	plain := func(f func(*World, Memory, []uint64) uint32) call {
+		return func(w *World, memory Memory, args []uint64) (uint32, *Stop) { return f(w, memory, args), nil }
+	}
+	badFD := func(*World, Memory, []uint64) uint32 { return wasiBadFD }
+	succeed := func(*World, Memory, []uint64) uint32 { return wasiSuccess }
+	missing := func(*World, Memory, []uint64) uint32 { return wasiNoSys }
+	return map[string]Function{
+		"args_get":                {"ii", true, plain(succeed)},
+		"args_sizes_get":          {"ii", true, plain(emptyList)},
+		"environ_get":             {"ii", true, plain(succeed)},
+		"environ_sizes_get":       {"ii", true, plain(emptyList)},
+		"clock_res_get":           {"ii", true, plain(clockResolution)},
+		"clock_time_get":          {"iIi", true, plain(clockTime)},
+		"fd_advise":               {"iIIi", true, plain(badFD)},
+		"fd_allocate":             {"iII", true, plain(badFD)},
+		"fd_close":                {"i", true, plain(badFD)},
+		"fd_datasync":             {"i", true, plain(badFD)},
+		"fd_fdstat_get":           {"ii", true, plain(fdStat)},
+		"fd_fdstat_set_flags":     {"ii", true, plain(fdSetFlags)},
+		"fd_fdstat_set_rights":    {"iII", true, plain(badFD)},
+		"fd_filestat_get":         {"ii", true, plain(badFD)},
+		"fd_filestat_set_size":    {"iI", true, plain(badFD)},
+		"fd_filestat_set_times":   {"iIIi", true, plain(badFD)},
+		"fd_pread":                {"iiiIi", true, plain(badFD)},
+		"fd_prestat_get":          {"ii", true, plain(badFD)},
+		"fd_prestat_dir_name":     {"iii", true, plain(badFD)},
+		"fd_pwrite":               {"iiiIi", true, plain(badFD)},
+		"fd_read":                 {"iiii", true, plain(fdRead)},
+		"fd_readdir":              {"iiiIi", true, plain(badFD)},
+		"fd_renumber":             {"ii", true, plain(badFD)},
+		"fd_seek":                 {"iIii", true, plain(fdSeek)},
+		"fd_sync":                 {"i", true, plain(badFD)},
+		"fd_tell":                 {"ii", true, plain(badFD)},
+		"fd_write":                {"iiii", true, write},
+		"path_create_directory":   {"iii", true, plain(badFD)},
+		"path_filestat_get":       {"iiiii", true, plain(badFD)},
+		"path_filestat_set_times": {"iiiiIIi", true, plain(badFD)},
+		"path_link":               {"iiiiiii", true, plain(badFD)},
+		"path_open":               {"iiiiiIIii", true, plain(badFD)},
+		"path_readlink":           {"iiiiii", true, plain(badFD)},
+		"path_remove_directory":   {"iii", true, plain(badFD)},
+		"path_rename":             {"iiiiii", true, plain(badFD)},
+		"path_symlink":            {"iiiii", true, plain(badFD)},
+		"path_unlink_file":        {"iii", true, plain(badFD)},
+		"poll_oneoff":             {"iiii", true, plain(poll)},
+		"proc_exit":               {"i", false, exit},
+		"proc_raise":              {"i", true, plain(missing)},
+		"random_get":              {"ii", true, plain(random)},
+		"sched_yield":             {"", true, plain(succeed)},
+		"sock_accept":             {"iii", true, plain(badFD)},
+		"sock_recv":               {"iiiiii", true, plain(badFD)},
+		"sock_send":               {"iiiii", true, plain(badFD)},
+		"sock_shutdown":           {"ii", true, plain(badFD)},
+	}
+}
+
+// putU32 and its like write little-endian numbers, or report a bad address.
+func putU32(memory Memory, at uint64, v uint32) uint32 {
+	if !memory.WriteUint32Le(uint32(at), v) {
+		return wasiFault
+	}
+	return wasiSuccess
+}
+
+func putU64(memory Memory, at, v uint64) uint32 {
+	if !memory.WriteUint64Le(uint32(at), v) {
+		return wasiFault
+	}
+	return wasiSuccess
+}
+
+// emptyList answers that there are no arguments, or no environment.
+func emptyList(_ *World, memory Memory, args []uint64) uint32 {
+	return max(putU32(memory, args[0], 0), putU32(memory, args[1], 0))
+}
+
+const (
+	clockRealtime  = 0
+	clockMonotonic = 1
+)
+
+func clockResolution(_ *World, memory Memory, args []uint64) uint32 {
+	switch args[0] {
+	case clockRealtime:
+		return putU64(memory, args[1], 1_000_000)
+	case clockMonotonic:
+		return putU64(memory, args[1], clockTick)
+	}
+	return wasiInvalid
+}
+
+func clockTime(w *World, memory Memory, args []uint64) uint32 {
+	switch args[0] {
+	case clockRealtime:
+		return putU64(memory, args[2], w.wallNs)
+	case clockMonotonic:
+		now := w.monotonicNs
+		w.sleep(clockTick)
+		return putU64(memory, args[2], now)
+	}
+	return wasiInvalid
+}
+
+// sleep lets the monotonic clock jump: nobody waits.
+func (w *World) sleep(ns uint64) {
+	w.monotonicNs = min(w.monotonicNs+min(ns, math.MaxInt64), math.MaxInt64)
+}
+
+func random(w *World, memory Memory, args []uint64) uint32 {
+	b, ok := memory.Read(uint32(args[0]), uint32(args[1]))
+	if !ok {
+		return wasiFault
+	}
+	if w.random == nil {
+		w.random = rand.NewChaCha8(sha256.Sum256(w.seed))
+	}
+	_, _ = w.random.Read(b) // never fails
+	return wasiSuccess
+}
+
+func exit(_ *World, _ Memory, args []uint64) (uint32, *Stop) {
+	return wasiSuccess, &Stop{ExitCode: uint32(args[0])}
+}
+
+// The standard streams are character devices; there are no other descriptors.
+func fdStat(_ *World, memory Memory, args []uint64) uint32 {
+	const characterDevice, rightRead, rightWrite = 2, 1 << 1, 1 << 6
+	if args[0] > 2 {
+		return wasiBadFD
+	}
+	var stat [24]byte
+	stat[0] = characterDevice
+	rights := uint64(rightRead)
+	if args[0] > 0 {
+		rights = rightWrite
+	}
+	binary.LittleEndian.PutUint64(stat[8:], rights)
+	if !memory.Write(uint32(args[1]), stat[:]) {
+		return wasiFault
+	}
+	return wasiSuccess
+}
+
+func fdSetFlags(_ *World, _ Memory, args []uint64) uint32 {
+	if args[0] > 2 {
+		return wasiBadFD
+	}
+	return wasiSuccess
+}
+
+func fdSeek(_ *World, _ Memory, args []uint64) uint32 {
+	if args[0] > 2 {
+		return wasiBadFD
+	}
+	return wasiPipe
+}
+
+// vectors returns the addresses and lengths that a read or write is about.
+func vectors(memory Memory, args []uint64) ([]byte, uint32) {
+	if args[2] > maxVectors {
+		return nil, wasiInvalid
+	}
+	list, ok := memory.Read(uint32(args[1]), uint32(args[2])*8)
+	if !ok {
+		return nil, wasiFault
+	}
+	return append([]byte{}, list...), wasiSuccess // a read may overwrite it
+}
+
+// fdRead reads from standard input, as much as there is room for.
+func fdRead(w *World, memory Memory, args []uint64) uint32 {
+	if args[0] != 0 {
+		return wasiBadFD
+	}
+	list, errno := vectors(memory, args)
+	if errno != wasiSuccess {
+		return errno
+	}
+	taken := uint32(0)
+	for ; len(list) > 0 && len(w.stdin) > 0; list = list[8:] {
+		into, ok := memory.Read(binary.LittleEndian.Uint32(list), binary.LittleEndian.Uint32(list[4:]))
+		if !ok {
+			return wasiFault
+		}
+		n := copy(into, w.stdin)
+		w.stdin = w.stdin[n:]
+		taken += uint32(n)
+	}
+	return putU32(memory, args[3], taken)
+}
+
+// write takes what a module prints: standard output is its answer, if it has the command form, the rest
+// goes to the log.
+func write(w *World, memory Memory, args []uint64) (uint32, *Stop) {
+	if args[0] != 1 && args[0] != 2 {
+		return wasiBadFD, nil
+	}
+	list, errno := vectors(memory, args)
+	if errno != wasiSuccess {
+		return errno, nil
+	}
+	written := uint32(0)
+	for ; len(list) > 0; list = list[8:] {
+		text, ok := memory.Read(binary.LittleEndian.Uint32(list), binary.LittleEndian.Uint32(list[4:]))
+		if !ok {
+			return wasiFault, nil
+		}
+		if args[0] == 2 {
+			w.Say(text)
+		} else if !w.print(text) {
+			return wasiSuccess, &Stop{ExitCode: exitOutput}
+		}
+		written += uint32(len(text))
+	}
+	return putU32(memory, args[3], written), nil
+}
+
+// poll waits for the earliest of several events. Descriptors are always ready;
+// without any, the monotonic clock jumps to the first alarm.
+func poll(w *World, memory Memory, args []uint64) uint32 {
+	const subscriptionBytes, eventBytes, absolute = 48, 32, 1
+	n := args[2]
+	if n == 0 || n > maxVectors {
+		return wasiInvalid
+	}
+	in, ok := memory.Read(uint32(args[0]), uint32(n*subscriptionBytes))
+	if !ok {
+		return wasiFault
+	}
+	in = append([]byte{}, in...) // events may overlap it
+	wait := make([]uint64, n)
+	first := uint64(math.MaxUint64)
+	for i := range wait {
+		s := in[i*subscriptionBytes:]
+		if s[8] == 0 { // a clock
+			wait[i] = binary.LittleEndian.Uint64(s[24:])
+			if s[40]&absolute != 0 {
+				wait[i] -= min(wait[i], w.clock(binary.LittleEndian.Uint32(s[16:])))
+			}
+		}
+		first = min(first, wait[i])
+	}
+	w.sleep(first)
+	events := uint32(0)
+	for i := range wait {
+		if wait[i] > first {
+			continue
+		}
+		var event [eventBytes]byte
+		s := in[i*subscriptionBytes:]
+		copy(event[:8], s[:8]) // user data
+		event[10] = s[8]
+		if s[8] != 0 {
+			event[16] = 1 // bytes ready
+		}
+		if !memory.Write(uint32(args[1])+events*eventBytes, event[:]) {
+			return wasiFault
+		}
+		events++
+	}
+	return putU32(memory, args[3], events)
+}
+
+func (w *World) clock(id uint32) uint64 {
+	if id == clockRealtime {
+		return w.wallNs
+	}
+	return w.monotonicNs
+}
