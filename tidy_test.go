@@ -26,7 +26,7 @@ const module = "dynamo"
 
 // floors: a package imports packages of lower floors only.
 var floors = map[string]int{
-	"node/causal": 1, "node/ring": 1, "resolver/guest": 1, "plugins": 1, "client": 1,
+	"node/causal": 1, "node/ring": 1, "resolver/guest": 1, "resolver/fuel": 1, "plugins": 1, "client": 1,
 	"node/config": 2, "node/wire": 2, "node/cluster": 3, "node/store": 3, "node/peer": 3, "resolver": 3,
 	"resolver/laws": 4, "node/conflict": 5, "node/replica": 6, "node/coordinator": 7, "node/repair": 7,
 	"node/api": 8, "node": 9, "node/sim": 10, "cmd/dynamo": 11,

@@ -31,8 +31,8 @@ const plenty = 1 << 40
 func TestCart(t *testing.T) {
 	module := cartModule(t)
 	res := mustRewrite(t, module, fuel.Options{})
-	t.Logf("%d -> %d bytes, charges %d, counted %d of %d, NaNs %d, compile %.1f s, restorable %v",
-		len(module), len(res.Module), res.Info.Charges, res.Info.Counted, res.Info.Functions, res.Info.NaNs,
+	t.Logf("%d -> %d bytes, charges %d, checks %d, counted %d of %d, NaNs %d, compile %.1f s, restorable %v",
+		len(module), len(res.Module), res.Info.Charges, res.Info.Checks, res.Info.Counted, res.Info.Functions, res.Info.NaNs,
 		float64(res.Info.CompileNs)/1e9, res.Info.Restorable)
 	m := newMachine(t, false, sharedCache())
 	before, after := m.compile(module), m.compile(res.Module)

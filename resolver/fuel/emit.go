@@ -72,12 +72,17 @@ func (w *writer) take(units int64, onStack bool) {
 	}
 	w.op(opI64Sub)
 	w.opIndex(opGlobalSet, w.fuel)
+	w.m.info.Charges++
+}
+
+// check writes code that calls the host when there is no fuel left.
+func (w *writer) check() {
 	w.opIndex(opGlobalGet, w.fuel)
 	w.constI64(0)
 	w.op(opI64LtS, opIf, blockEmpty)
 	w.opIndex(opCall, w.yield)
 	w.op(opEnd)
-	w.m.info.Charges++
+	w.m.info.Checks++
 }
 
 // enter writes what a function that counts the depth does first, up to the
@@ -156,10 +161,16 @@ func (w *writer) size(code uint8) {
 		w.constI64(bytesShift)
 		w.op(opI64ShrU)
 	default:
+		// More entries than a table can have trap, or are refused.
 		w.constI64(entryShift)
 		w.op(opI64Shl)
+		w.constI64(0)
+		w.opIndex(opLocalGet, t)
+		w.constI32(maxTableEntries / maxTables)
+		w.op(opI32LeU, opSelect)
 	}
 	w.take(0, true)
+	w.check()
 }
 
 // function writes the body of the function in m.flow, without its size.
@@ -175,6 +186,7 @@ func (w *writer) function(b body, typ uint32, entry int64) {
 	}
 	if entry > 0 {
 		w.take(entry, false)
+		w.check()
 	}
 	from := b.code
 	for i := 1; i < len(f.nodes); i++ {
@@ -191,6 +203,9 @@ func (w *writer) function(b body, typ uint32, entry int64) {
 		w.node(n, src)
 		if n.charge > 0 {
 			w.take(int64(n.charge), false)
+		}
+		if n.kind == nodeLoop || n.flags&flagLong != 0 {
+			w.check()
 		}
 	}
 }

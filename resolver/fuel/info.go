@@ -139,6 +139,7 @@ type Info struct {
 
 	Functions int   // with bodies
 	Charges   int   // places where fuel is taken
+	Checks    int   // places where the host is called if there is none left
 	Counted   int   // functions that count the depth
 	NaNs      int   // operations whose NaNs are made canonical
 	CompileNs int64 // estimated worst time to compile the rewritten module

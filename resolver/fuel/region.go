@@ -30,6 +30,10 @@ func (f *flow) charges(units []int64, imported int, split bool) int64 {
 	return at
 }
 
+// longUnits is about how far a function goes without a look at the fuel, as
+// long as it does something other than computing with numbers.
+const longUnits = 1 << 16
+
 func callPrice(function int, units []int64, imported int) int64 {
 	if function < imported {
 		return priceHost
@@ -64,6 +68,11 @@ func (f *flow) arrive(n *node, after int64, split bool) int64 {
 	case nodeBranchTable, nodeReturn, nodeUnreachable:
 		// Where a table leads is charged, or is the function's end.
 		return 0
+	case nodeCall, nodeCallIndirect, nodeBulk:
+		if after > longUnits {
+			n.charge, n.flags = int32(after), n.flags|flagLong
+			return 0
+		}
 	}
 	return after
 }

@@ -238,11 +238,11 @@ func (m *module) rewriteCode() []byte {
 	return out
 }
 
-// weigh adds what the charges cost the compiler: a branch and a call each.
+// weigh adds what the checks cost the compiler: a branch and a call each.
 func (m *module) weigh(entry int64) {
 	f := &m.flow
 	for i := range f.nodes {
-		if n := &f.nodes[i]; n.charge > 0 || i == 0 && entry > 0 || n.kind == nodeBulk {
+		if n := &f.nodes[i]; n.kind == nodeLoop || n.kind == nodeBulk || n.flags&flagLong != 0 || i == 0 && entry > 0 {
 			f.height = int64(n.height)
 			f.at(weightBranch)
 			f.across()
