@@ -27,6 +27,7 @@ const (
 	flagBranched = 1 << iota // a branch leads to its end
 	flagTable                // a br_table leads to it, which for all but a loop means its end
 	flagThenLeft             // of an if without else: no way leads from the arm to the end
+	flagLong                 // a call or the like after which the fuel is looked at; result of charges
 	flagDispatch             // a loop whose charges stand where its br_table leads
 )
 

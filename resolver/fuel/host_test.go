@@ -129,6 +129,11 @@ func (m machine) mustInstantiate(c wazero.CompiledModule, units, slice uint64) r
 
 func (r run) call(name string, args ...uint64) ([]uint64, error) {
 	out, err := r.ExportedFunction(name).Call(r.ctx, args...)
+	if g := r.ExportedGlobal(fuel.GlobalFuel); g != nil && err == nil {
+		var next int64
+		next, err = r.meter.Yield(int64(g.Get()))
+		g.(api.MutableGlobal).Set(uint64(next))
+	}
 	if err != nil && r.deep() {
 		err = fmt.Errorf("%w: %w", errDeep, err)
 	}

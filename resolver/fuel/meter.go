@@ -35,6 +35,10 @@ const DefaultSlice = 1 << 20
 // ImportYield, and returns its new value: the module goes on if err is nil,
 // else it must not, and err is ErrExhausted. In both cases GlobalFuel is to be
 // set to the new value, so that Used is right.
+//
+// Between two looks at the fuel a module may overdraw it a little. Call Yield
+// once more when a call has returned: then it has succeeded exactly if Used is
+// within the limit.
 func (m *Meter) Yield(global int64) (int64, error) {
 	for global < 0 {
 		left := m.limit - m.granted
@@ -55,10 +59,10 @@ func (m *Meter) Charge(global int64, units uint64) (int64, error) {
 }
 
 // Used returns the fuel that the run has used, given the value of GlobalFuel,
-// and no more than its limit.
+// and no more than its limit. It does not depend on the slices.
 func (m *Meter) Used(global int64) uint64 {
 	if global < 0 {
-		return m.limit
+		return min(m.limit, m.granted+uint64(-global))
 	}
 	return m.granted - min(uint64(global), m.granted)
 }

@@ -1,0 +1,6 @@
+//go:build race
+
+package fuel_test
+
+// slow is how much longer things may take under the race detector.
+const slow = 20
