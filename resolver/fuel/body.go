@@ -28,6 +28,7 @@ const (
 	flagTable                // a br_table leads to it, which for all but a loop means its end
 	flagThenLeft             // of an if without else: no way leads from the arm to the end
 	flagLong                 // a call or the like after which the fuel is looked at; result of charges
+	flagQuiet                // a loop without calls
 	flagDispatch             // a loop whose charges stand where its br_table leads
 )
 
@@ -48,6 +49,8 @@ type node struct {
 	extra  int32 // fuel to take at the end of the block, for the way to the br_table that leads there
 	dist   int32 // used by charges
 	other  int32 // used by charges
+	seen   int64 // calls before it
+	level  int32 // of its label in the rewritten code
 }
 
 // flow is what the walk over a function leaves: its nodes, and what is needed
@@ -60,6 +63,7 @@ type flow struct {
 	run      int64
 	branches int   // targets of br_table
 	values   int64 // instructions
+	mentions int64 // calls so far
 	calls    bool  // may call a function with a body
 	hosts    bool  // calls imports
 	loops    bool
@@ -232,6 +236,10 @@ func (m *module) structure(f *flow, op byte, at int) {
 		if n.kind == nodeIf && n.b == 0 && f.dead && n.flags&flagBranched == 0 {
 			n.flags |= flagThenLeft
 		}
+		if n.kind == nodeLoop && n.seen == f.mentions {
+			n.flags |= flagQuiet
+			f.temps[slotFuel] = true
+		}
 		f.add(node{kind: nodeEnd, a: top, at: int32(at), end: int32(m.c.pos)})
 		if top != 0 { // the base of a function is not a frame
 			f.close()
@@ -260,7 +268,7 @@ func (m *module) opening(f *flow, op byte, at int) {
 		weight = weightBranch
 	}
 	f.open = append(f.open, int32(len(f.nodes)))
-	f.add(n)
+	f.add(n).seen = f.mentions
 	f.cost.open(t)
 	f.at(weight)
 }
@@ -363,6 +371,9 @@ func (f *flow) dispatch(table *node) {
 // mention reads the rest of an instruction that names a function or calls one.
 func (m *module) mention(f *flow, op byte, at int) {
 	n := node{at: int32(at)}
+	if op != opRefFunc {
+		f.mentions++
+	}
 	switch op {
 	case opRefFunc:
 		n.kind, n.a = nodeRefFunc, int32(m.c.index("function", len(m.functions)))

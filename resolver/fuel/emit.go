@@ -9,6 +9,8 @@ const (
 	slotF64
 	slotV128
 	slotI64
+	slotFuel  // GlobalFuel inside of quiet loops
+	slotDepth // GlobalDepth on entry
 	slots
 )
 
@@ -32,8 +34,9 @@ type writer struct {
 	depth uint64
 	yield uint64        // index of the function
 	temps [slots]uint64 // indices of the temporaries
-	open  uint64        // blocks of the original that are open
-	deep  int64         // levels of depth that the function counts, or 0
+	level int32         // blocks that are open
+	held  bool          // the body is in a block of its own
+	quiet int32         // node that ends the outermost loop without calls around here, or 0
 }
 
 func (w *writer) op(op ...byte) { w.out = append(w.out, op...) }
@@ -55,56 +58,70 @@ func appendSigned(b []byte, n int64) []byte {
 	return append(b, byte(n)&0x7f)
 }
 
-// take writes code that takes fuel: so many units, and those that are on the
-// stack as an i64 if onStack.
-func (w *writer) take(units int64, onStack bool) {
-	if onStack {
-		if units > 0 {
-			w.constI64(units)
-			w.op(opI64Add)
-		}
-		w.opIndex(opLocalSet, w.temps[slotI64])
-		w.opIndex(opGlobalGet, w.fuel)
-		w.opIndex(opLocalGet, w.temps[slotI64])
+// fuelLeft writes code that pushes the value of GlobalFuel. Inside of a quiet
+// loop that is in a local, since to load what was just stored takes longer than
+// a small loop.
+func (w *writer) fuelLeft() {
+	if w.quiet > 0 {
+		w.opIndex(opLocalGet, w.temps[slotFuel])
 	} else {
 		w.opIndex(opGlobalGet, w.fuel)
+	}
+}
+
+// take writes code that takes so many units of fuel, or what is on the stack
+// as an i64 if units is 0.
+func (w *writer) take(units int64) {
+	if units == 0 {
+		w.opIndex(opLocalSet, w.temps[slotI64])
+		w.fuelLeft()
+		w.opIndex(opLocalGet, w.temps[slotI64])
+	} else {
+		w.fuelLeft()
 		w.constI64(units)
 	}
 	w.op(opI64Sub)
+	if w.quiet > 0 {
+		w.opIndex(opLocalTee, w.temps[slotFuel])
+	}
 	w.opIndex(opGlobalSet, w.fuel)
 	w.m.info.Charges++
 }
 
 // check writes code that calls the host when there is no fuel left.
 func (w *writer) check() {
-	w.opIndex(opGlobalGet, w.fuel)
+	w.fuelLeft()
 	w.constI64(0)
 	w.op(opI64LtS, opIf, blockEmpty)
 	w.opIndex(opCall, w.yield)
+	if w.quiet > 0 {
+		w.loadFuel()
+	}
 	w.op(opEnd)
 	w.m.info.Checks++
 }
 
-// enter writes what a function that counts the depth does first, up to the
-// block that holds its body.
-func (w *writer) enter(blockType []byte) {
+func (w *writer) loadFuel() {
+	w.opIndex(opGlobalGet, w.fuel)
+	w.opIndex(opLocalSet, w.temps[slotFuel])
+}
+
+// enter writes what a function that counts the depth does first.
+func (w *writer) enter(levels int64) {
 	w.opIndex(opGlobalGet, w.depth)
-	w.constI32(w.deep)
+	w.opIndex(opLocalTee, w.temps[slotDepth])
+	w.constI32(levels)
 	w.op(opI32Sub)
 	w.opIndex(opGlobalSet, w.depth)
-	w.opIndex(opGlobalGet, w.depth)
-	w.constI32(0)
-	w.op(opI32LtS, opIf, blockEmpty, opUnreachable, opEnd, opBlock)
-	w.op(blockType...)
+	w.opIndex(opLocalGet, w.temps[slotDepth])
+	w.constI32(levels)
+	w.op(opI32LtS, opIf, blockEmpty, opUnreachable, opEnd)
 	w.m.info.Counted++
 }
 
-// leave writes the end of that block and what follows.
+// leave writes what it does last.
 func (w *writer) leave() {
-	w.op(opEnd)
-	w.opIndex(opGlobalGet, w.depth)
-	w.constI32(w.deep)
-	w.op(opI32Add)
+	w.opIndex(opLocalGet, w.temps[slotDepth])
 	w.opIndex(opGlobalSet, w.depth)
 }
 
@@ -169,78 +186,148 @@ func (w *writer) size(code uint8) {
 		w.constI32(maxTableEntries / maxTables)
 		w.op(opI32LeU, opSelect)
 	}
-	w.take(0, true)
+	w.take(0)
 	w.check()
 }
 
 // function writes the body of the function in m.flow, without its size.
-func (w *writer) function(b body, typ uint32, entry int64) {
+//
+// The body of a function that is not small is held by a block, so that all ways
+// out lead to one place. There is the look at the fuel: at the beginning, the
+// parameters would have to be saved around the call of the host. A descent
+// without any way out is bounded by the depth.
+func (w *writer) function(b body, typ uint32, entry int64, small bool) {
 	f := &w.m.flow
-	src := w.m.c.b
 	_, results := w.m.types[typ].split()
 	w.locals(f, b)
-	w.open = 0
-	if w.deep = 0; f.calls {
-		w.deep = 1 + (int64(b.locals)+f.values)/frameUnit
-		w.enter(w.m.blockType(results))
+	w.level, w.quiet, w.held = 0, 0, !small
+	if f.calls {
+		w.enter(1 + (int64(b.locals)+f.values)/frameUnit)
 	}
-	if entry > 0 {
-		w.take(entry, false)
-		w.check()
+	if w.held {
+		w.level = 1
+		w.op(opBlock)
+		w.op(w.m.blockType(results)...)
+		if entry > 0 && !small {
+			w.take(entry)
+		}
 	}
+	f.nodes[0].level = w.level
 	from := b.code
 	for i := 1; i < len(f.nodes); i++ {
 		n := &f.nodes[i]
-		w.op(src[from:n.at]...)
+		w.op(w.m.c.b[from:n.at]...)
 		from = int(n.end)
-		if i == len(f.nodes)-1 {
-			if f.calls {
-				w.leave()
-			}
-			w.op(opEnd)
-			return
+		if i < len(f.nodes)-1 {
+			w.node(n)
 		}
-		w.node(n, src)
-		if n.charge > 0 {
-			w.take(int64(n.charge), false)
+		if int32(i) == w.quiet {
+			w.quiet = 0
 		}
-		if n.kind == nodeLoop || n.flags&flagLong != 0 {
-			w.check()
-		}
+	}
+	if w.held {
+		w.op(opEnd)
+	}
+	if f.calls {
+		w.leave()
+	}
+	if w.held {
+		w.check()
+	}
+	w.op(opEnd)
+}
+
+// node writes one instruction of interest and its charge.
+func (w *writer) node(n *node) {
+	w.rewrite(n, w.m.c.b[n.at:n.end])
+	if n.charge > 0 {
+		w.take(int64(n.charge))
+	}
+	if n.flags&flagLong != 0 {
+		w.check()
 	}
 }
 
-// node writes one instruction of interest.
-func (w *writer) node(n *node, src []byte) {
-	text := src[n.at:n.end]
+func (w *writer) rewrite(n *node, text []byte) {
+	f := &w.m.flow
 	switch n.kind {
-	case nodeBlock, nodeLoop, nodeIf:
-		w.open++
+	case nodeBlock, nodeIf:
+		w.op(text...)
+		w.opened(n)
+	case nodeLoop:
+		w.loop(n, text)
 	case nodeEnd:
-		w.open--
+		w.op(opEnd)
+		w.level--
+		if f.nodes[n.a].flags&flagQuiet != 0 {
+			w.op(opEnd)
+			w.level--
+		}
+	case nodeBranch, nodeBranchIf:
+		w.opIndex(text[0], w.label(n.a))
+	case nodeBranchTable:
+		w.opIndex(opBrTable, uint64(n.b-n.a-1))
+		for _, t := range f.targets[n.a:n.b] {
+			w.out = binary.AppendUvarint(w.out, w.label(t))
+		}
 	case nodeReturn:
-		if w.deep > 0 {
-			w.opIndex(opBr, w.open)
-			return
+		if w.held {
+			w.opIndex(opBr, w.label(0))
+		} else {
+			w.op(text...)
 		}
 	case nodeCall, nodeRefFunc:
 		w.opIndex(text[0], uint64(w.m.shifted(uint32(n.a))))
-		return
 	case nodeBulk:
 		w.size(n.aux)
+		w.op(text...)
 	case nodeNaN:
 		w.op(text...)
 		w.canonical(n.aux)
+	default:
+		w.op(text...)
+	}
+}
+
+func (w *writer) opened(n *node) {
+	w.level++
+	n.level = w.level
+}
+
+// label is the number of the label of a node's block, seen from here.
+func (w *writer) label(opener int32) uint64 { return uint64(w.level - w.m.flow.nodes[opener].level) }
+
+// loop writes the head of a loop. The compiler saves all registers around a
+// call, even one that is hardly ever made. So a loop without calls becomes two:
+// the outer one looks at the fuel, the inner one only leads there when that is
+// below zero.
+func (w *writer) loop(n *node, text []byte) {
+	if n.flags&flagQuiet == 0 {
+		w.op(text...)
+		w.opened(n)
+		w.check()
 		return
 	}
+	if w.quiet == 0 {
+		w.quiet = n.a
+		w.loadFuel()
+	}
 	w.op(text...)
+	w.level++
+	w.check()
+	w.op(text...)
+	w.opened(n)
+	w.fuelLeft()
+	w.constI64(0)
+	w.op(opI64LtS)
+	w.opIndex(opBrIf, 1)
 }
 
 // locals writes the locals and numbers the temporaries.
 func (w *writer) locals(f *flow, b body) {
-	types := [slots]ValueType{I32, F32, F64, V128, I64}
+	types := [slots]ValueType{I32, F32, F64, V128, I64, I64, I32}
 	needed := f.temps
-	needed[slotI64] = needed[slotI32]
+	needed[slotI64], needed[slotDepth] = needed[slotI32], f.calls
 	more := 0
 	for _, n := range needed {
 		if n {

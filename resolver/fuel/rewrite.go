@@ -223,15 +223,13 @@ func (m *module) rewriteCode() []byte {
 		m.c.function = m.imported + i
 		m.walk(b)
 		entry := m.flow.charges(m.units, m.imported, true)
-		if m.units[i] > 0 {
-			entry = 0
-		}
-		m.weigh(entry)
+		small := m.units[i] > 0
+		m.weigh(small)
 		if m.c.err != nil {
 			return nil
 		}
 		w.out = w.out[:0]
-		w.function(b, m.functions[m.imported+i], entry)
+		w.function(b, m.functions[m.imported+i], entry, small)
 		out = binary.AppendUvarint(out, uint64(len(w.out)))
 		out = append(out, w.out...)
 	}
@@ -239,10 +237,10 @@ func (m *module) rewriteCode() []byte {
 }
 
 // weigh adds what the checks cost the compiler: a branch and a call each.
-func (m *module) weigh(entry int64) {
+func (m *module) weigh(small bool) {
 	f := &m.flow
 	for i := range f.nodes {
-		if n := &f.nodes[i]; n.kind == nodeLoop || n.kind == nodeBulk || n.flags&flagLong != 0 || i == 0 && entry > 0 {
+		if n := &f.nodes[i]; n.kind == nodeLoop || n.kind == nodeBulk || n.flags&flagLong != 0 || i == 0 && !small {
 			f.height = int64(n.height)
 			f.at(weightBranch)
 			f.across()
