@@ -207,3 +207,5 @@ func mustRewrite(t testing.TB, module []byte, o fuel.Options) fuel.Result {
 	}
 	return res
 }
+
+func options() fuel.Options { return fuel.Options{} }
