@@ -140,7 +140,6 @@ func ops(b ...byte) []byte          { return b }
 func seq(parts ...[]byte) []byte    { return slices.Concat(parts...) }
 func block(body ...[]byte) []byte   { return seq(ops(0x02, 0x40), seq(body...), ops(0x0b)) }
 func loop(body ...[]byte) []byte    { return seq(ops(0x03, 0x40), seq(body...), ops(0x0b)) }
-func when(body ...[]byte) []byte    { return seq(ops(0x04, 0x40), seq(body...), ops(0x0b)) }
 func repeat(n int, b []byte) []byte { return slices.Concat(slices.Repeat([][]byte{b}, n)...) }
 
 // global is a mutable one unless its name says otherwise.

@@ -193,8 +193,10 @@ func TestNaNsInChains(t *testing.T) {
 		"demoted, promoted": {seq(nan, ops(0xb6, 0xbb, 0xbd)), canonical64, 1},
 		"f32":               {seq(nan32, ops(0xbb, 0xbd)), canonical64, 1},
 		"local":             {seq(nan, ops(0x21, 0, 0x20, 0, 0xbd)), canonical64, 1},
-		"other lanes": {seq(vnan, v128(0, 0), ops(0xfd, 0xe4, 1, 0xfd, 0x1d, 0)),
-			0x7fc0000000000000, 2}, // f32x4.add takes the upper half of a double for a NaN of its own
+		"other lanes": {
+			seq(vnan, v128(0, 0), ops(0xfd, 0xe4, 1, 0xfd, 0x1d, 0)),
+			0x7fc0000000000000, 2,
+		}, // f32x4.add takes the upper half of a double for a NaN of its own
 		"same lanes": {seq(v128(0, 0), vnan, ops(0xfd, 0xf0, 1, 0xfd, 0x1d, 0)), canonical64, 1},
 	} {
 		module := one("", "I", seq(leb(1), leb(1), ops(0x7c)), c.code).build()
