@@ -26,7 +26,12 @@ func scriptJobs() []job {
 
 func script(t testing.TB) []byte {
 	t.Helper()
-	b, err := os.ReadFile("testdata/assemblyscript.wasm")
+	return guest(t, "assemblyscript.wasm")
+}
+
+func guest(t testing.TB, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("testdata", name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,6 +85,25 @@ func TestScript(t *testing.T) {
 			single[j.name] = fresh.used()
 			if b.used() <= start {
 				t.Errorf("%s took nothing", j.name)
+			}
+		}
+	}
+}
+
+// TestClang runs what LLVM makes.
+func TestClang(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, false, "")
+	before, after := pair(t, m, guest(t, "clang.wasm"))
+	a, b, c := before(0, 0), after(plenty, 0), after(plenty, 333)
+	for _, n := range []uint64{1, 10, 300, 1, 3000} {
+		for _, name := range []string{"interp", "sort", "dbl", "structs", "acker"} {
+			same(t, a, b, name, n)
+			if _, err := c.call(name, n); err != nil {
+				t.Fatal(err)
+			}
+			if b.used() != c.used() || b.state() != c.state() {
+				t.Errorf("after %s(%d): %d and %d units, or other states", name, n, b.used(), c.used())
 			}
 		}
 	}
@@ -207,23 +231,34 @@ func TestGoProgram(t *testing.T) {
 	}
 }
 
+func BenchmarkClang(b *testing.B) {
+	for _, name := range []string{"interp", "sort", "dbl", "structs", "acker"} {
+		compare(b, guest(b, "clang.wasm"), job{name, 4000})
+	}
+}
+
 func BenchmarkScript(b *testing.B) {
 	for _, j := range []job{{"nbody", 50_000}, {"words", 20_000}, {"sieve", 1_000_000}, {"fib", 27}, {"vectors", 1_000_000}, {"tight", 10_000_000}} {
-		for _, c := range []string{"plain", "interruptible", "rewritten"} {
-			b.Run(fmt.Sprintf("%s/%s", j.name, c), func(b *testing.B) {
-				module := script(b)
-				if c == "rewritten" {
-					module = mustRewrite(b, module, fuel.Options{}).Module
+		compare(b, script(b), j)
+	}
+}
+
+// compare runs a job as it is, in the engine's interruptible mode, and rewritten.
+func compare(b *testing.B, module []byte, j job) {
+	for _, c := range []string{"plain", "interruptible", "rewritten"} {
+		b.Run(fmt.Sprintf("%s/%s", j.name, c), func(b *testing.B) {
+			code := module
+			if c == "rewritten" {
+				code = mustRewrite(b, module, fuel.Options{}).Module
+			}
+			m := newMachine(b, c == "interruptible", "")
+			compiled := m.compile(code)
+			r := m.mustInstantiate(compiled, 1<<60, 0)
+			for b.Loop() {
+				if _, err := r.call(j.name, j.arg); err != nil {
+					b.Fatal(err)
 				}
-				m := newMachine(b, c == "interruptible", "")
-				compiled := m.compile(module)
-				r := m.mustInstantiate(compiled, 1<<60, 0)
-				for b.Loop() {
-					if _, err := r.call(j.name, j.arg); err != nil {
-						b.Fatal(err)
-					}
-				}
-			})
-		}
+			}
+		})
 	}
 }

@@ -11,7 +11,8 @@ const (
 	// ReservedPrefix begins the names of all exports added. A module that
 	// exports such a name is refused.
 	ReservedPrefix = "dynamo."
-	// GlobalFuel is a mutable i64: the fuel left of the slice. It starts at 0.
+	// GlobalFuel is a mutable i64: the fuel left of the slice. It starts at 0,
+	// and is to be set to 0 again before a run with a new Meter.
 	GlobalFuel = ReservedPrefix + "fuel"
 	// GlobalDepth is a mutable i32: how much deeper calls may go. It starts at
 	// Options.Depth. After a trap it has to be set again.
@@ -19,6 +20,10 @@ const (
 	// globalPrefix and the index make the name of a mutable global of the module's own.
 	globalPrefix = ReservedPrefix + "global."
 )
+
+// Version is that of prices, limits and inserted code. Nodes of another version
+// may count another fuel for the same run.
+const Version = 1
 
 // Options of Rewrite. The zero value of a field means its default.
 type Options struct {
