@@ -50,7 +50,7 @@ func attacks() map[string]asm {
 	fill := seq(i32(0), i32(0), i32(64<<20), ops(0xfc, 11, 0))
 	straightFills := one("", "", nil, repeat(1000, fill))
 	straightFills.memory = seq([]byte{0}, leb(1024))
-	calls := one("", "", nil, loop(repeat(300_000, call(1)), ops(0x0c, 0))).with(fn{code: repeat(8, seq(i32(1), ops(0x1a)))})
+	calls := one("", "", nil, loop(repeat(60_000, call(1)), ops(0x0c, 0))).with(fn{code: repeat(8, seq(i32(1), ops(0x1a)))})
 	table := endless(i32(0), i32(16), ops(0x70), seq(ops(0x0e), vec(leb(0), leb(1)), leb(0)))
 	table.f[0].code = block(loop(block(block(i32(1), ops(0x0e), vec(leb(0), leb(1)), leb(0)), ops(0x0c, 1)), ops(0x0c, 0)))
 	return map[string]asm{

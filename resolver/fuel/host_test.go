@@ -32,7 +32,12 @@ var errDeep = errors.New("too deep")
 func newMachine(t testing.TB, interruptible bool, dir string) machine {
 	t.Helper()
 	ctx := context.Background()
-	config := wazero.NewRuntimeConfigCompiler().WithCoreFeatures(api.CoreFeaturesV2).
+	config := wazero.NewRuntimeConfigCompiler()
+	if raced && dir != "" {
+		// To compile a large guest takes a minute under the race detector.
+		config = wazero.NewRuntimeConfigInterpreter()
+	}
+	config = config.WithCoreFeatures(api.CoreFeaturesV2).
 		WithMemoryLimitPages(1024).WithCloseOnContextDone(interruptible).WithDebugInfoEnabled(false)
 	if dir != "" {
 		cache, err := wazero.NewCompilationCacheWithDir(dir)

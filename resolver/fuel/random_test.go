@@ -240,7 +240,7 @@ func program(r *rand.Rand) (plain, counted asm) {
 func TestFuelCoversWhatIsExecuted(t *testing.T) {
 	t.Parallel()
 	var counts, units uint64
-	for seed := range uint64(60) {
+	for seed := range uint64(30) {
 		plain, counted := program(rand.New(rand.NewPCG(seed, 1)))
 		m := newMachine(t, false, "")
 		res := mustRewrite(t, plain.build(), fuel.Options{})
