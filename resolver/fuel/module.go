@@ -67,8 +67,8 @@ type module struct {
 	mutables  int64   // number of mutable globals
 	compileNs int64
 
-	block map[string]uint32 // type indices of blocks without parameters and with several results
-	flow  flow              // of the function being read
+	typeIndices map[Signature]uint32 // the first of each
+	flow        flow                 // of the function being read
 }
 
 // Sections.
@@ -109,7 +109,7 @@ const header = "\x00asm\x01\x00\x00\x00"
 
 // parse reads a module and checks all that the rewriting depends on.
 func parse(b []byte, o Options) (*module, error) {
-	m := &module{options: o, exports: map[string]struct{}{}, block: map[string]uint32{}, dataCount: -1}
+	m := &module{options: o, exports: map[string]struct{}{}, typeIndices: map[Signature]uint32{}, dataCount: -1}
 	m.c = cursor{b: b, pos: len(header), end: len(b), function: -1}
 	if len(b) > o.ModuleBytes {
 		return nil, &Error{Code: CodeTooLarge, Function: -1, Offset: len(b), Message: "module of " + strconv.Itoa(len(b)) + " bytes, limit " + strconv.Itoa(o.ModuleBytes)}
@@ -215,7 +215,11 @@ func (m *module) functionType() {
 	var params, results []ValueType
 	m.c.each("parameters", maxParams, func() { params = append(params, m.c.valueType()) })
 	m.c.each("results", maxParams, func() { results = append(results, m.c.valueType()) })
-	m.types = append(m.types, SignatureOf(params, results))
+	s := SignatureOf(params, results)
+	if _, known := m.typeIndices[s]; !known {
+		m.typeIndices[s] = uint32(len(m.types))
+	}
+	m.types = append(m.types, s)
 }
 
 func (m *module) importEntry() {

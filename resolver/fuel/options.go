@@ -73,13 +73,14 @@ const (
 	maxLocals        = 10_000 // of a function
 	maxLocalsTotal   = 1 << 20
 	maxBodyBytes     = 4 << 20
-	maxCodeBytes     = 8 << 20 // of all functions: about 1 µs each in the compiler
-	maxNesting       = 4_000   // of blocks in a function
-	maxBranchTargets = 100_000 // in all br_table of a function
-	maxNodes         = 500_000 // instructions of a function that the rewriter looks at
-	maxWeight        = 100_000 // of the blocks in a function
-	maxFunctionNs    = 2e9     // estimated worst time to compile a function
-	maxModuleNs      = 6e9     // the same for all functions; a Go guest has 1.5e9
+	maxCodeBytes     = 8 << 20  // of all functions: about 1 µs each in the compiler
+	maxRewritten     = 12 << 20 // bytes of all functions after the rewriting
+	maxNesting       = 4_000    // of blocks in a function
+	maxBranchTargets = 100_000  // in all br_table of a function
+	maxNodes         = 500_000  // instructions of a function that the rewriter looks at
+	maxWeight        = 100_000  // of the blocks in a function
+	maxFunctionNs    = 2e9      // estimated worst time to compile a function
+	maxModuleNs      = 6e9      // the same for all functions; a Go guest has 1.5e9
 	maxDepth         = 4_000
 )
 

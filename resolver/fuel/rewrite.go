@@ -115,12 +115,14 @@ func (m *module) shifted(function uint32) uint32 {
 
 // typeIndex returns the index of a function type, which it adds if need be.
 func (m *module) typeIndex(s Signature) uint32 {
-	if i := slices.Index(m.types, s); i >= 0 {
-		return uint32(i)
+	i, known := m.typeIndices[s]
+	if !known {
+		i = uint32(len(m.types))
+		m.types = append(m.types, s)
+		m.newTypes = append(m.newTypes, s)
+		m.typeIndices[s] = i
 	}
-	m.types = append(m.types, s)
-	m.newTypes = append(m.newTypes, s)
-	return uint32(len(m.types) - 1)
+	return i
 }
 
 // blockType encodes the type of a block without parameters.
@@ -131,12 +133,7 @@ func (m *module) blockType(results string) []byte {
 	case 1:
 		return []byte(results)
 	}
-	t, known := m.block[results]
-	if !known {
-		t = m.typeIndex(Signature(string(rune(arrow)) + results))
-		m.block[results] = t
-	}
-	return appendSigned(nil, int64(t))
+	return appendSigned(nil, int64(m.typeIndex(Signature(string(rune(arrow))+results))))
 }
 
 func (m *module) rewriteTypes(s section) []byte {
@@ -231,7 +228,10 @@ func (m *module) rewriteCode() []byte {
 		w.out = w.out[:0]
 		w.function(b, m.functions[m.imported+i], entry, small)
 		out = binary.AppendUvarint(out, uint64(len(w.out)))
-		out = append(out, w.out...)
+		if out = append(out, w.out...); len(out) > maxRewritten {
+			m.c.fail(CodeTooComplex, "with fuel and canonical NaNs, code of more than %d bytes", maxRewritten)
+			return nil
+		}
 	}
 	return out
 }

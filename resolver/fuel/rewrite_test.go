@@ -106,6 +106,7 @@ func TestRefusals(t *testing.T) {
 		"many locals":      {one("", "", seq(leb(1), leb(1<<32-1), ops(0x7f)), nil).build(), fuel.CodeTooComplex, "locals"},
 		"nesting":          {one("", "", nil, seq(nested, bytes.Repeat(ops(0x0b), 5000))).build(), fuel.CodeTooComplex, "nested deeper"},
 		"many blocks":      {one("", "", nil, bytes.Repeat(seq(i32(0), ops(0x04, 0x40, 0x0b)), 60_000)).build(), fuel.CodeTooComplex, "too many blocks"},
+		"many NaNs":        {manyNaNs().build(), fuel.CodeTooComplex, "canonical NaNs"},
 		"large memory":     {asm{memory: seq(ops(0), leb(2000))}.build(), fuel.CodeMemory, "2000 pages"},
 		"two memories":     {seq([]byte(header), sec(5, vec(pages1, pages1))), fuel.CodeUnsupported, "several memories"},
 		"threads":          {asm{memory: ops(3, 1, 1)}.build(), fuel.CodeUnsupported, "shared"},
@@ -137,6 +138,15 @@ func TestRefusals(t *testing.T) {
 	if e, ok := errors.AsType[*fuel.Error](err); !ok || e.Code != fuel.CodeTooLarge {
 		t.Errorf("got %v", err)
 	}
+}
+
+// manyNaNs grows by a factor of ten.
+func manyNaNs() asm {
+	a := one("", "", nil, nil)
+	for range 6 {
+		a.f = append(a.f, fn{code: seq(f64bits(0), bytes.Repeat(ops(0x9f, 0x9a), 150_000), ops(0x1a))})
+	}
+	return a
 }
 
 func TestRestorable(t *testing.T) {
