@@ -6,10 +6,8 @@
 //
 // # Fuel
 //
-// The rewritten module counts in a global, exported as GlobalFuel, and calls
-// an imported function (ImportModule, ImportYield) whenever that is below
-// zero. The host then gives more or panics; Meter does the sums. Charges stand
-// where a function is entered, at the head of a loop, and where a br_table
+// The rewritten module counts in a global, exported as GlobalFuel. Charges
+// stand where a function is entered, at the head of a loop, and where a br_table
 // leads; every cycle in the control flow or among calls passes one of them. A
 // charge pays in advance for the longest way to the next charges. Where two
 // ways part whose lengths differ by more than a threshold, the longer one pays
@@ -19,6 +17,12 @@
 // slices. Instructions that work on many bytes pay by their operand before
 // they run. Small functions that neither loop nor call are paid for by their
 // callers.
+//
+// At the head of each loop, at the end of each function that is not small and
+// after long work in between, the module looks whether GlobalFuel is below
+// zero. If so it calls an imported function (ImportModule, ImportYield), and the
+// host gives more or panics; Meter does the sums. The host may look at its
+// clock there: the engine needs no other means of interruption.
 //
 // # Depth
 //

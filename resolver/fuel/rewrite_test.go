@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"math/rand/v2"
 	"runtime"
 	"strings"
 	"testing"
@@ -201,7 +202,12 @@ func FuzzRewrite(f *testing.F) {
 			f.Add(b)
 		}
 	}
+	for seed := range uint64(4) {
+		plain, _ := program(rand.New(rand.NewPCG(seed, 2)))
+		f.Add(plain.build())
+	}
 	f.Add(everyIndex().build())
+	f.Add(guest(f, "clang.wasm"))
 	f.Add(script(f))
 	f.Add(one("I", "ii", seq(leb(1), leb(2), ops(0x7c)), seq(f64bits(1), ops(0x9f), set(1), i32(1), i32(2), ops(0x0f))).build())
 	f.Add(one("", "i", nil, seq(i32(1), ops(0x03, 0), ops(0x0b))).build())
