@@ -103,13 +103,16 @@ func (r *Repairer) runAntiEntropy() {
 	}
 }
 
-// pause is d, but for a node that has to be sure of itself soon.
+// pause is d, longer with very many trees, and short for a node that has to be sure of itself soon.
 func (r *Repairer) pause(d time.Duration) time.Duration {
 	if r.doubt.unsure.Load() {
 		return unsureEvery
 	}
-	return d
+	return d * time.Duration(1+len(r.o.Trees.Trees())/manyTrees)
 }
+
+// manyTrees is how many trees a sweep may compare at its usual pace: each is 36 bytes for each peer.
+const manyTrees = 20_000
 
 const (
 	// unsureEvery is the pause between comparisons after an unclean stop.
@@ -180,7 +183,8 @@ func (r *Repairer) sweep(v *cluster.View) {
 	}
 }
 
-// shared returns the trees that this node and another should hold alike. A node that holds copies which
+// shared returns the trees that this node and another should hold alike, and that have keys here: the side
+// which has something begins, but for a node that is unsure of what it lacks. A node that holds copies which
 // are not its own - the ring has changed, or another node saw it otherwise - offers them to all primaries.
 func (r *Repairer) shared(v *cluster.View, other string) []store.TreeID {
 	var out []store.TreeID
@@ -192,7 +196,8 @@ func (r *Repairer) shared(v *cluster.View, other string) []store.TreeID {
 			if !slices.Contains(primaries, other) {
 				continue
 			}
-			if root, _ := r.o.Trees.TreeRoot(id); slices.Contains(primaries, r.o.Self) || !root.IsZero() {
+			root, sound := r.o.Trees.TreeRoot(id)
+			if !root.IsZero() || (slices.Contains(primaries, r.o.Self) && (!sound || r.Unsure())) {
 				out = append(out, id)
 			}
 		}
