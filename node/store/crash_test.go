@@ -21,6 +21,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"dynamo/node/disk"
 )
 
 // The machine loses power at any moment while 8 writers work: what was acknowledged is there, and the
@@ -340,7 +342,7 @@ func failLogWrites(t *testing.T) {
 func TestIdentityWriteFailureRefusesActors(t *testing.T) {
 	var full atomic.Bool
 	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if full.Load() && strings.Contains(op.Path, identityName) {
+		if full.Load() && strings.Contains(op.Path, disk.IdentityName) {
 			return syscall.ENOSPC
 		}
 		return nil
@@ -353,14 +355,14 @@ func TestIdentityWriteFailureRefusesActors(t *testing.T) {
 	}
 	n := 0
 	var err error
-	for ; err == nil && n <= seqLease; n++ {
+	for ; err == nil && n <= disk.SeqLease; n++ {
 		_, err = s.NewActor()
 	}
-	if !errors.Is(err, syscall.ENOSPC) || n != seqLease+1 {
+	if !errors.Is(err, syscall.ENOSPC) || n != disk.SeqLease+1 {
 		t.Errorf("after %d actors: %v", n, err)
 	}
 	full.Store(false)
-	if a, err := s.NewActor(); err != nil || a.Seq != seqLease+1 {
+	if a, err := s.NewActor(); err != nil || a.Seq != disk.SeqLease+1 {
 		t.Errorf("once there is space again: %v, %v", a, err)
 	}
 }

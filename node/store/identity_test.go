@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"dynamo/node/causal"
+	"dynamo/node/disk"
 )
 
 // reboot closes, or crashes, and opens again.
@@ -80,7 +81,7 @@ func TestActorsAreNeverHandedOutTwice(t *testing.T) {
 	}
 	last := causal.Actor{}
 	for i := range 6 {
-		draw(s, []int{1, seqLease/4 + 3, 10}[i%3])
+		draw(s, []int{1, disk.SeqLease/4 + 3, 10}[i%3])
 		if i == 3 {
 			if err := s.RenewIdentity(); err != nil {
 				t.Fatal(err)

@@ -10,10 +10,12 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"dynamo/node/disk"
 )
 
 // FS is the file system below a store: the disk, or memory in a simulation.
-type FS = vfs.FS
+type FS = disk.FS
 
 // Options say where a store lives. The zero value of an optional field takes the default.
 type Options struct {
@@ -111,7 +113,7 @@ func openOnce(fs FS, o Options) (*Store, error) {
 // fails: two processes must not both read a clean identity and go on as the same actor.
 func (s *Store) openLocked(o Options) (err error) {
 	db := dbDir(s.fs, s.dir)
-	if err := makeDir(s.fs, db); err != nil {
+	if err := disk.MakeDir(s.fs, db); err != nil {
 		return fmt.Errorf("store: making %s: %w", db, err)
 	}
 	s.lock, err = pebble.LockDirectory(db, s.fs)
@@ -127,7 +129,10 @@ func (s *Store) openLocked(o Options) (err error) {
 		return err
 	}
 	s.space = newSpaceGuard(s, o.Space)
-	s.id, s.clean, err = boot(s.fs, s.dir, o.Rand, s.log)
+	s.id, s.clean, err = disk.Boot(s.fs, s.dir, db, o.Rand, s.log)
+	if errors.Is(err, disk.ErrDatabase) {
+		return &UnusableError{Dir: db, Err: err}
+	}
 	if err != nil {
 		return err
 	}
@@ -159,33 +164,4 @@ func (s *Store) rebuild() error {
 		return err
 	}
 	return s.openTrees()
-}
-
-// makeDir makes dir and its parents and syncs whatever names a new one, so that a crash does not leave
-// a synced file in a directory that nothing leads to.
-func makeDir(fs FS, dir string) error {
-	var parents []string
-	for p := fs.PathDir(dir); ; p = fs.PathDir(p) {
-		parents = append(parents, p)
-		if _, err := fs.Stat(p); err == nil || fs.PathDir(p) == p {
-			break
-		}
-	}
-	if err := fs.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	for _, p := range parents {
-		if err := syncDir(fs, p); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func syncDir(fs FS, dir string) error {
-	d, err := fs.OpenDir(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

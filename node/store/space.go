@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"dynamo/node/disk"
 )
 
 // ErrDiskFull answers [Store.Room] while the disk has less free space than it is to keep.
@@ -313,7 +315,7 @@ func (g *spaceGuard) allocate() (err error) {
 	if err := g.s.fs.Rename(tmp, g.path()); err != nil {
 		return err
 	}
-	return syncDir(g.s.fs, g.s.dir)
+	return disk.SyncDir(g.s.fs, g.s.dir)
 }
 
 // fill writes n bytes that do not compress.

@@ -20,6 +20,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"dynamo/node/causal"
+	"dynamo/node/disk"
 )
 
 // Errors that callers branch on.
@@ -47,7 +48,7 @@ type Store struct {
 	lock  *pebble.Lock
 	log   *slog.Logger
 	now   func() time.Time
-	id    *identity
+	id    *disk.Keeper
 	clean bool
 	fatal func(error)
 	hints hintTotals
@@ -171,7 +172,7 @@ func (s *Store) shutdown() error {
 		return s.db.Close()
 	})
 	if err == nil {
-		err = s.id.markClean(s.fs, dbDir(s.fs, s.dir))
+		err = s.id.MarkClean(s.fs, dbDir(s.fs, s.dir))
 	}
 	if failure := s.failure(); failure != nil {
 		return failure
@@ -228,8 +229,11 @@ func (s *Store) flush() error {
 	return nil
 }
 
+// Identity is whose dots this disk mints.
+type Identity = disk.Identity
+
 // Identity is what this disk mints actors under now.
-func (s *Store) Identity() Identity { return *s.id.current.Load() }
+func (s *Store) Identity() Identity { return s.id.Current() }
 
 // CleanBoot reports whether this boot was provably the continuation of a clean stop. After any other,
 // copies may be missing that were acknowledged, and want comparing with the other replicas.
@@ -243,7 +247,7 @@ func (s *Store) RenewIdentity() error {
 	}
 	defer s.exit()
 	was := s.Identity()
-	if err := s.id.renew(); err != nil {
+	if err := s.id.Renew(); err != nil {
 		return err
 	}
 	s.log.Warn("took a new disk identity", "dir", s.dir, "was", was.Node, "is", s.Identity().Node)
@@ -252,18 +256,18 @@ func (s *Store) RenewIdentity() error {
 
 // Owns reports whether a is an actor of this disk in its present incarnation: only such a one may mint.
 func (s *Store) Owns(a causal.Actor) bool {
-	id := s.id.current.Load()
+	id := s.id.Current()
 	return a.Node == id.Node && a.Incarnation == id.Incarnation
 }
 
-// NewActor returns an actor that never was before. Most calls touch no disk; one in seqLease waits for
+// NewActor returns an actor that never was before. Most calls touch no disk; one in disk.SeqLease waits for
 // a lease to be synced.
 func (s *Store) NewActor() (causal.Actor, error) {
 	if err := s.enter(); err != nil {
 		return causal.Actor{}, err
 	}
 	defer s.exit()
-	return s.id.newActor()
+	return s.id.NewActor()
 }
 
 // raise sets a to at least v.

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"dynamo/node/disk"
 )
 
 // unusableName is the file in the database's directory that says why it must not be used again.
@@ -18,13 +20,13 @@ const maxCause = 4096
 // markUnusable leaves the mark that checkUsable finds. It moves along with the database.
 func (s *Store) markUnusable(cause error) error {
 	text := strings.ReplaceAll(cause.Error(), "\n", "; ")
-	return replaceFile(s.fs, dbDir(s.fs, s.dir), unusableName, []byte(text[:min(len(text), maxCause)]))
+	return disk.ReplaceFile(s.fs, dbDir(s.fs, s.dir), unusableName, []byte(text[:min(len(text), maxCause)]))
 }
 
 // checkUsable finds what pebble would not refuse: a database that was marked, and one that lost the file
 // which names its MANIFEST. Pebble takes that for an empty directory, and removes what it does not know.
 func checkUsable(fsys FS, db string) error {
-	cause, err := readFile(fsys, fsys.PathJoin(db, unusableName), maxCause)
+	cause, err := disk.ReadFile(fsys, fsys.PathJoin(db, unusableName), maxCause)
 	switch {
 	case err == nil:
 		return &UnusableError{Dir: db, Err: errors.New(string(cause))}
@@ -85,7 +87,7 @@ func (s *Store) setAside(name string, cause error) error {
 	}
 	err = s.fs.Rename(db, to)
 	if err == nil {
-		err = syncDir(s.fs, s.dir)
+		err = disk.SyncDir(s.fs, s.dir)
 	}
 	if err = errors.Join(err, lock.Close()); err != nil {
 		return errors.Join(cause, fmt.Errorf("store: moving it to %s: %w", to, err))

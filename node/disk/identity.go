@@ -1,4 +1,6 @@
-package store
+// Package disk is what a data directory is beside its database: whose it is, and the few file operations
+// that survive a crash.
+package disk
 
 import (
 	"crypto/sha256"
@@ -15,7 +17,6 @@ import (
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"dynamo/node/causal"
 )
@@ -38,9 +39,9 @@ type Identity struct {
 	Boot        uint64
 }
 
-// seqLease is how many actors a lease covers: one synced write of the identity file for so many keys
+// SeqLease is how many actors a lease covers: one synced write of the identity file for so many keys
 // written for the first time. A crash skips what is left of it.
-const seqLease = 16384
+const SeqLease = 16384
 
 // identityFile is the content of the file "identity":
 //
@@ -59,7 +60,7 @@ type identityFile struct {
 const (
 	identityV1    = 1
 	identityBytes = 1 + 16 + 4 + 8 + 1 + 8 + 32 + 4
-	identityName  = "identity"
+	IdentityName  = "identity"
 )
 
 func (f identityFile) encode() []byte {
@@ -74,7 +75,7 @@ func (f identityFile) encode() []byte {
 	}
 	b = binary.BigEndian.AppendUint64(b, f.seq)
 	b = append(b, f.state[:]...)
-	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli()))
+	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
 }
 
 // decodeIdentity is the inverse of encode, for any bytes.
@@ -85,10 +86,10 @@ func decodeIdentity(b []byte) (identityFile, error) {
 		return f, fmt.Errorf("identity version %d is not known", b[0])
 	case len(b) != identityBytes:
 		return f, fmt.Errorf("identity of %d bytes, not %d", len(b), identityBytes)
-	case crc32.Checksum(b[:identityBytes-4], castagnoli()) != binary.BigEndian.Uint32(b[identityBytes-4:]):
-		return f, errChecksum
+	case crc32.Checksum(b[:identityBytes-4], crc32.MakeTable(crc32.Castagnoli)) != binary.BigEndian.Uint32(b[identityBytes-4:]):
+		return f, errIdentitySum
 	case b[29] > 1:
-		return f, errShape
+		return f, errIdentityShape
 	}
 	f.Node = causal.NodeID(b[1:17])
 	f.Incarnation = binary.BigEndian.Uint32(b[17:])
@@ -99,8 +100,8 @@ func decodeIdentity(b []byte) (identityFile, error) {
 	return f, nil
 }
 
-// identity keeps the file.
-type identity struct {
+// Keeper keeps the identity of an open directory. It is safe for concurrent use.
+type Keeper struct {
 	fs      FS
 	dir     string
 	rand    io.Reader
@@ -114,17 +115,17 @@ type identity struct {
 	}
 }
 
-// boot settles the identity of this boot and makes it durable, with the clean mark taken away, before
+// Boot settles the identity of this boot and makes it durable, with the clean mark taken away, before
 // anything else may touch the database. The caller holds the directory's lock.
-func boot(fs FS, dir string, rand io.Reader, log *slog.Logger) (id *identity, clean bool, err error) {
-	id = &identity{fs: fs, dir: dir, rand: rand}
+func Boot(fs FS, dir, db string, rand io.Reader, log *slog.Logger) (id *Keeper, clean bool, err error) {
+	id = &Keeper{fs: fs, dir: dir, rand: rand}
 	was, found, err := readIdentity(fs, dir, log)
 	if err != nil {
 		return nil, false, err
 	}
-	state, exists, err := fingerprint(fs, dbDir(fs, dir))
+	state, exists, err := fingerprint(fs, db)
 	if err != nil {
-		return nil, false, &UnusableError{Dir: dbDir(fs, dir), Err: err}
+		return nil, false, fmt.Errorf("%w: %w", ErrDatabase, err)
 	}
 	next := was
 	switch {
@@ -148,7 +149,7 @@ func boot(fs FS, dir string, rand io.Reader, log *slog.Logger) (id *identity, cl
 			"dir", dir, "disk", next.Node, "incarnation", next.Incarnation, "clean_mark", was.clean)
 	}
 	id.mu.next = next.seq + 1
-	next.seq += seqLease
+	next.seq += SeqLease
 	next.clean, next.state = false, [32]byte{}
 	id.mu.Lock()
 	defer id.mu.Unlock()
@@ -158,13 +159,13 @@ func boot(fs FS, dir string, rand io.Reader, log *slog.Logger) (id *identity, cl
 // readIdentity returns the content of the file; found is false if it is missing or corrupt. A file that
 // is there and cannot be read is an error: it may be readable again at the next boot.
 func readIdentity(fsys FS, dir string, log *slog.Logger) (f identityFile, found bool, err error) {
-	path := fsys.PathJoin(dir, identityName)
-	b, err := readFile(fsys, path, 4096)
+	path := fsys.PathJoin(dir, IdentityName)
+	b, err := ReadFile(fsys, path, 4096)
 	if errors.Is(err, fs.ErrNotExist) {
 		return f, false, nil
 	}
 	if err != nil {
-		return f, false, fmt.Errorf("store: reading the identity: %w", err)
+		return f, false, fmt.Errorf("disk: reading the identity: %w", err)
 	}
 	f, err = decodeIdentity(b)
 	if err != nil {
@@ -174,20 +175,11 @@ func readIdentity(fsys FS, dir string, log *slog.Logger) (f identityFile, found 
 	return f, true, nil
 }
 
-func readFile(fs FS, path string, limit int64) ([]byte, error) {
-	f, err := fs.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	b, err := io.ReadAll(io.LimitReader(f, limit))
-	return b, errors.Join(err, f.Close())
-}
-
 // fresh is a first identity with a new uuid.
-func (id *identity) fresh() (identityFile, error) {
+func (id *Keeper) fresh() (identityFile, error) {
 	var f identityFile
 	if _, err := io.ReadFull(id.rand, f.Node[:]); err != nil {
-		return f, fmt.Errorf("store: drawing a uuid: %w", err)
+		return f, fmt.Errorf("disk: drawing a uuid: %w", err)
 	}
 	f.Node[6] = f.Node[6]&0x0f | 0x40 // version 4, random
 	f.Node[8] = f.Node[8]&0x3f | 0x80 // variant of RFC 9562
@@ -196,40 +188,22 @@ func (id *identity) fresh() (identityFile, error) {
 }
 
 // write makes f durable and current: beside, synced, renamed, directory synced. The caller holds mu.
-func (id *identity) write(f identityFile) error {
-	if err := replaceFile(id.fs, id.dir, identityName, f.encode()); err != nil {
-		return fmt.Errorf("store: writing the identity: %w", err)
+func (id *Keeper) write(f identityFile) error {
+	if err := ReplaceFile(id.fs, id.dir, IdentityName, f.encode()); err != nil {
+		return fmt.Errorf("disk: writing the identity: %w", err)
 	}
 	id.mu.file = f
 	id.current.Store(&f.Identity)
 	return nil
 }
 
-func replaceFile(fs FS, dir, name string, b []byte) error {
-	tmp := fs.PathJoin(dir, name+".tmp")
-	f, err := fs.Create(tmp, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := fs.Rename(tmp, fs.PathJoin(dir, name)); err != nil {
-		return err
-	}
-	return syncDir(fs, dir)
-}
-
-func (id *identity) newActor() (causal.Actor, error) {
+// NewActor returns an actor that never was before. One call in SeqLease writes the file.
+func (id *Keeper) NewActor() (causal.Actor, error) {
 	id.mu.Lock()
 	defer id.mu.Unlock()
 	if id.mu.next > id.mu.file.seq {
 		f := id.mu.file
-		f.seq += seqLease
+		f.seq += SeqLease
 		if err := id.write(f); err != nil {
 			return causal.Actor{}, err
 		}
@@ -239,14 +213,15 @@ func (id *identity) newActor() (causal.Actor, error) {
 	return a, nil
 }
 
-func (id *identity) renew() error {
+// Renew takes a new uuid, at once and durably.
+func (id *Keeper) Renew() error {
 	id.mu.Lock()
 	defer id.mu.Unlock()
 	f, err := id.fresh()
 	if err != nil {
 		return err
 	}
-	f.seq = seqLease
+	f.seq = SeqLease
 	if err := id.write(f); err != nil {
 		return err
 	}
@@ -254,11 +229,11 @@ func (id *identity) renew() error {
 	return nil
 }
 
-// markClean leaves the proof of a clean stop. The database is closed, its directory still locked.
-func (id *identity) markClean(fs FS, db string) error {
+// MarkClean leaves the proof of a clean stop. The database is closed, its directory still locked.
+func (id *Keeper) MarkClean(fs FS, db string) error {
 	state, exists, err := fingerprint(fs, db)
 	if err != nil || !exists {
-		return fmt.Errorf("store: taking the fingerprint of %s (database there: %t): %w", db, exists, err)
+		return fmt.Errorf("disk: taking the fingerprint of %s (database there: %t): %w", db, exists, err)
 	}
 	id.mu.Lock()
 	defer id.mu.Unlock()
@@ -302,3 +277,15 @@ func fingerprint(fs FS, db string) (state [32]byte, exists bool, err error) {
 	h.Sum(state[:0])
 	return state, true, nil
 }
+
+// Current is the identity of this boot.
+func (id *Keeper) Current() Identity { return *id.current.Load() }
+
+// ErrDatabase says that the database's state cannot be read, so that nobody can tell whether it continues a
+// clean stop.
+var ErrDatabase = errors.New("disk: the database's state cannot be read")
+
+var (
+	errIdentitySum   = errors.New("checksum does not match")
+	errIdentityShape = errors.New("malformed identity")
+)
