@@ -70,3 +70,54 @@ func SyncDir(fs FS, dir string) error {
 	}
 	return errors.Join(d.Sync(), d.Close())
 }
+
+// Allocate makes a file of n bytes that take their place on the disk, beside its place at first. Preallocation
+// is at liberty to do nothing, so what it did is looked up, and bytes are written where it did not.
+func Allocate(fs FS, dir, name string, n int64, free func() (int64, error)) (err error) {
+	tmp := fs.PathJoin(dir, name+".tmp")
+	before, err := free()
+	if err != nil {
+		return err
+	}
+	f, err := fs.Create(tmp, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, fs.Remove(tmp))
+		}
+	}()
+	err = f.Preallocate(0, n)
+	after, unseen := free()
+	if err != nil || unseen != nil || before-after < n/2 {
+		err = fill(f, n)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := fs.Rename(tmp, fs.PathJoin(dir, name)); err != nil {
+		return err
+	}
+	return SyncDir(fs, dir)
+}
+
+// fill writes n bytes that do not compress.
+func fill(f vfs.File, n int64) error {
+	block := make([]byte, 1<<16)
+	for x := uint64(1); n > 0; n -= int64(len(block)) {
+		for i := range block { // xorshift64 (Marsaglia 2003)
+			x ^= x << 13
+			x ^= x >> 7
+			x ^= x << 17
+			block[i] = byte(x)
+		}
+		if _, err := f.Write(block[:min(int64(len(block)), n)]); err != nil {
+			return err
+		}
+	}
+	return nil
+}

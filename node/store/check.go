@@ -11,6 +11,7 @@ import (
 
 	"dynamo/node/causal"
 	"dynamo/node/merkle"
+	"dynamo/node/record"
 	"dynamo/node/ring"
 )
 
@@ -40,7 +41,7 @@ func (s *Store) openTrees() error {
 	}
 	s.trees.init()
 	b := s.db.NewBatch()
-	for _, family := range []byte{familyIndex, familyTree} {
+	for _, family := range []byte{record.FamilyIndex, record.FamilyTree} {
 		some := false
 		err := s.each([]byte{family}, []byte{family + 1}, func(*pebble.Iterator) (bool, error) {
 			some = true
@@ -69,17 +70,17 @@ func (s *Store) openTrees() error {
 // scopes returns the trees that there should be copies of, one seek for each.
 func (s *Store) scopes() ([]TreeID, error) {
 	var out []TreeID
-	lower, upper := []byte{familyOwn}, []byte{familyOwn + 1}
+	lower, upper := []byte{record.FamilyOwn}, []byte{record.FamilyOwn + 1}
 	for lower != nil {
 		var next []byte
 		err := s.each(lower, upper, func(it *pebble.Iterator) (bool, error) {
-			ref, err := decodeRef(it.Key())
+			ref, err := record.DecodeRef(it.Key())
 			if err != nil {
 				next = append(bytes.Clone(it.Key()), 0)
 				return false, nil
 			}
-			out = append(out, ref.tree())
-			next = successor(appendScope([]byte{familyOwn}, ref.Partition, ref.Keyspace))
+			out = append(out, ref.Tree())
+			next = record.Successor(record.AppendScope([]byte{record.FamilyOwn}, ref.Partition, ref.Keyspace))
 			return false, nil
 		})
 		if err != nil && !errors.Is(err, ErrCorrupt) {
@@ -145,8 +146,8 @@ type treeCheck struct {
 const paceBytes = 1 << 20
 
 func (c *treeCheck) run() error {
-	scope := appendScope([]byte{familyOwn}, c.id.Partition, c.id.Keyspace)
-	it, err := c.snap.NewIter(&pebble.IterOptions{LowerBound: scope, UpperBound: successor(scope)})
+	scope := record.AppendScope([]byte{record.FamilyOwn}, c.id.Partition, c.id.Keyspace)
+	it, err := c.snap.NewIter(&pebble.IterOptions{LowerBound: scope, UpperBound: record.Successor(scope)})
 	if err != nil {
 		return c.s.readError(Ref{}, "the database", err)
 	}
@@ -170,7 +171,7 @@ func (c *treeCheck) run() error {
 
 // copy takes account of one copy.
 func (c *treeCheck) copy(key, raw []byte) error {
-	ref, err := decodeRef(key)
+	ref, err := record.DecodeRef(key)
 	if err != nil {
 		return err
 	}
@@ -188,7 +189,7 @@ func (c *treeCheck) copy(key, raw []byte) error {
 		c.indexed++
 	}
 	hash := entry.Hash
-	if b, err := objectBytes(key, raw); err == nil {
+	if b, err := record.ObjectBytes(key, raw); err == nil {
 		hash = causal.HashOf(b)
 	} else {
 		ref.Key = bytes.Clone(ref.Key)
@@ -205,14 +206,14 @@ func (c *treeCheck) copy(key, raw []byte) error {
 
 // entry is the index entry of a key; one that is malformed counts as wrong.
 func (c *treeCheck) entry(key []byte) (Entry, bool, error) {
-	v, closer, err := c.snap.Get(indexKey(c.id, key))
+	v, closer, err := c.snap.Get(record.IndexKey(c.id, key))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return Entry{}, false, nil
 	}
 	if err != nil {
 		return Entry{}, false, err
 	}
-	e, err := decodeEntry(v)
+	e, err := record.DecodeEntry(v)
 	if err != nil {
 		e = Entry{}
 	}
@@ -221,18 +222,18 @@ func (c *treeCheck) entry(key []byte) (Entry, bool, error) {
 
 // strays finds entries without a copy, if there are more entries than copies with one.
 func (c *treeCheck) strays() error {
-	it, err := c.snap.NewIter(&pebble.IterOptions{LowerBound: indexScope(c.id, 0), UpperBound: indexScope(c.id, merkle.Positions)})
+	it, err := c.snap.NewIter(&pebble.IterOptions{LowerBound: record.IndexScope(c.id, 0), UpperBound: record.IndexScope(c.id, merkle.Positions)})
 	if err != nil {
 		return c.s.readError(Ref{}, "the index", err)
 	}
-	skip := len(indexScope(c.id, 0))
+	skip := len(record.IndexScope(c.id, 0))
 	n := 0
 	for ok := it.First(); ok; ok = it.Next() {
 		n++
 	}
 	for ok := n > c.indexed && it.First(); ok; ok = it.Next() {
 		ref := Ref{Partition: c.id.Partition, Keyspace: c.id.Keyspace, Key: bytes.Clone(it.Key()[skip:])}
-		key, err := ref.encode()
+		key, err := ref.Encode()
 		if err != nil {
 			return errors.Join(err, it.Close())
 		}
@@ -282,7 +283,7 @@ func (c *treeCheck) mend(t *tree, base *merkle.Tree) error {
 
 // reindex makes the index entry of a copy what the copy says; the digests are not touched.
 func (s *Store) reindex(ref Ref) error {
-	key, err := ref.encode()
+	key, err := ref.Encode()
 	if err != nil {
 		return err
 	}
@@ -294,15 +295,15 @@ func (s *Store) reindex(ref Ref) error {
 		return s.readError(ref, "", err)
 	}
 	b := s.db.NewBatch()
-	index := indexKey(ref.tree(), ref.Key)
-	r, err := decodeRecord(key, raw)
+	index := record.IndexKey(ref.Tree(), ref.Key)
+	r, err := record.Decode(key, raw)
 	switch {
 	case raw == nil:
 		err = b.Delete(index, nil)
 	case err != nil:
 		return b.Close() // corrupt: the entry says what it should be
 	default:
-		err = b.Set(index, appendEntry(nil, r.Object.Hash(), s.now(), flagsOf(r.Object)), nil)
+		err = b.Set(index, record.AppendEntry(nil, r.Object.Hash(), s.now(), record.FlagsOf(r.Object)), nil)
 	}
 	if err != nil {
 		return fmt.Errorf("store: writing the index of %s: %w", ref, err)
@@ -373,9 +374,9 @@ func (s *Store) dropTrees(match func(keyspace uint64) bool) error {
 		t := s.trees.get(id)
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		for _, family := range []byte{familyOwn, familyIndex, familyTree} {
-			lower := appendScope([]byte{family}, id.Partition, id.Keyspace)
-			if err := b.DeleteRange(lower, successor(lower), nil); err != nil {
+		for _, family := range []byte{record.FamilyOwn, record.FamilyIndex, record.FamilyTree} {
+			lower := record.AppendScope([]byte{family}, id.Partition, id.Keyspace)
+			if err := b.DeleteRange(lower, record.Successor(lower), nil); err != nil {
 				return fmt.Errorf("store: dropping keyspace %016x: %w", id.Keyspace, err)
 			}
 		}

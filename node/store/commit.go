@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"dynamo/node/record"
 )
 
 // Durability says when a change counts as made.
@@ -32,7 +34,7 @@ type stripe struct {
 }
 
 func (s *Store) stripe(key []byte) *stripe {
-	return &s.stripes[crc32.Checksum(key, castagnoli())%stripeCount]
+	return &s.stripes[crc32.Checksum(key, record.Castagnoli())%stripeCount]
 }
 
 // walMarks say what of the write-ahead log is durable, without asking it: changes are numbered in the

@@ -8,6 +8,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"dynamo/node/causal"
+	"dynamo/node/record"
 )
 
 // ReplaceCorrupt puts an object in the place of an own copy or hint that Get calls corrupt, in one step:
@@ -20,7 +21,7 @@ func (s *Store) ReplaceCorrupt(ctx context.Context, ref Ref, o causal.Object) (b
 	if o.IsZero() {
 		return false, errNothing
 	}
-	key, err := ref.encode()
+	key, err := ref.Encode()
 	if err != nil {
 		return false, err
 	}
@@ -28,7 +29,7 @@ func (s *Store) ReplaceCorrupt(ctx context.Context, ref Ref, o causal.Object) (b
 		return false, err
 	}
 	defer s.exit()
-	p, ok, err := s.replaceCorrupt(ref, key, stored{appendRecord(nil, key, Record{Object: o}), flagsOf(o)})
+	p, ok, err := s.replaceCorrupt(ref, key, stored{record.Append(nil, key, Record{Object: o}), record.FlagsOf(o)})
 	if err != nil || !ok {
 		return false, err
 	}
@@ -51,7 +52,7 @@ func (s *Store) replaceCorrupt(ref Ref, key []byte, now stored) (*pending, bool,
 	case was == nil:
 		return nil, false, nil
 	default:
-		if _, err := decodeRecord(key, was); err == nil {
+		if _, err := record.Decode(key, was); err == nil {
 			return nil, false, nil
 		}
 	}

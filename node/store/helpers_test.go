@@ -114,7 +114,7 @@ func putRaw(t testing.TB, s *Store, key, raw []byte) {
 
 func mustKey(t testing.TB, r Ref) []byte {
 	t.Helper()
-	k, err := r.encode()
+	k, err := r.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}

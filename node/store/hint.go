@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"dynamo/node/causal"
+	"dynamo/node/record"
 )
 
 // Hint is an object kept for another node until it can be delivered (Dynamo paper, section 4.6).
@@ -45,7 +46,7 @@ type hintTotals struct {
 type hintTotal struct {
 	count, bytes int64
 	// oldest is the head of the queue if its time is known; else the head is not before its number.
-	oldest place
+	oldest record.Place
 }
 
 func (h *hintTotals) init() { h.mu.byNode = make(map[string]hintTotal) }
@@ -71,8 +72,8 @@ func (s *Store) HintStats() map[string]HintStat {
 	var unknown []string
 	s.hints.mu.Lock()
 	for node, t := range s.hints.mu.byNode {
-		out[node] = HintStat{Count: t.count, Bytes: t.bytes, Oldest: t.oldest.time()}
-		if t.oldest.firstMs == 0 {
+		out[node] = HintStat{Count: t.count, Bytes: t.bytes, Oldest: t.oldest.Time()}
+		if t.oldest.FirstMs == 0 {
 			unknown = append(unknown, node)
 		}
 	}
@@ -89,15 +90,15 @@ func (s *Store) HintStats() map[string]HintStat {
 // As with Scan, one moment is seen, what is passed is the caller's to keep, and unreadable hints are
 // passed over and reported in the end.
 func (s *Store) ScanHints(forNode string, fn func(Hint) bool) error {
-	lower := []byte{familyHint}
-	if len(forNode) > maxNodeBytes {
-		return errNodeID
+	lower := []byte{record.FamilyHint}
+	if len(forNode) > record.MaxNodeBytes {
+		return record.ErrNodeID
 	}
 	if forNode != "" {
-		lower = appendHintNode(nil, forNode)
+		lower = record.AppendHintNode(nil, forNode)
 	}
-	return s.scan(lower, successor(lower), func(ref Ref, r Record, size int) bool {
-		return fn(Hint{Ref: ref, Record: r, Bytes: size, Seq: r.place.seq, First: r.place.time()})
+	return s.scan(lower, record.Successor(lower), func(ref Ref, r Record, size int) bool {
+		return fn(Hint{Ref: ref, Record: r, Bytes: size, Seq: r.Place.Seq, First: r.Place.Time()})
 	})
 }
 
@@ -150,7 +151,7 @@ func (s *Store) deleteHint(ref Ref, content causal.Hash) (bool, error) {
 	if ref.HintFor == "" {
 		return false, errNotHint
 	}
-	key, err := ref.encode()
+	key, err := ref.Encode()
 	if err != nil {
 		return false, err
 	}
@@ -158,7 +159,7 @@ func (s *Store) deleteHint(ref Ref, content causal.Hash) (bool, error) {
 		if unreadable != nil {
 			return false, s.readError(ref, "", unreadable)
 		}
-		r, err := decodeRecord(key, raw)
+		r, err := record.Decode(key, raw)
 		if err != nil {
 			return false, s.corrupt(ref, "", err)
 		}
@@ -174,9 +175,9 @@ func (s *Store) dropHints(match func(keyspace uint64) bool) error {
 		return nil
 	}
 	var last *pending
-	lower := []byte{familyHint}
-	err := s.each(lower, successor(lower), func(it *pebble.Iterator) (bool, error) {
-		ref, err := decodeRef(it.Key())
+	lower := []byte{record.FamilyHint}
+	err := s.each(lower, record.Successor(lower), func(it *pebble.Iterator) (bool, error) {
+		ref, err := record.DecodeRef(it.Key())
 		if err != nil || !match(ref.Keyspace) {
 			return true, nil
 		}

@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"dynamo/node/record"
 )
 
 // PutMeta keeps a value under a name and returns when it is durable.
@@ -44,8 +46,8 @@ func (s *Store) Module(sha [32]byte) ([]byte, bool, error) {
 // Modules returns the SHA-256 of every module that is here, in order.
 func (s *Store) Modules() ([][32]byte, error) {
 	var out [][32]byte
-	lower := []byte{familyModule}
-	err := s.each(lower, successor(lower), func(it *pebble.Iterator) (bool, error) {
+	lower := []byte{record.FamilyModule}
+	err := s.each(lower, record.Successor(lower), func(it *pebble.Iterator) (bool, error) {
 		if sha := it.Key()[1:]; len(sha) == 32 {
 			out = append(out, [32]byte(sha))
 		}
@@ -54,9 +56,9 @@ func (s *Store) Modules() ([][32]byte, error) {
 	return out, err
 }
 
-func metaKey(name string) []byte { return append([]byte{familyMeta}, name...) }
+func metaKey(name string) []byte { return append([]byte{record.FamilyMeta}, name...) }
 
-func moduleKey(sha [32]byte) []byte { return slices.Concat([]byte{familyModule}, sha[:]) }
+func moduleKey(sha [32]byte) []byte { return slices.Concat([]byte{record.FamilyModule}, sha[:]) }
 
 func (s *Store) putBlob(key, value []byte) error {
 	if err := s.enter(); err != nil {
@@ -64,7 +66,7 @@ func (s *Store) putBlob(key, value []byte) error {
 	}
 	defer s.exit()
 	b := s.db.NewBatch()
-	if err := b.Set(key, appendBlob(nil, key, value), nil); err != nil {
+	if err := b.Set(key, record.AppendBlob(nil, key, value), nil); err != nil {
 		return fmt.Errorf("store: writing metadata: %w", err)
 	}
 	p, err := s.apply(b, Sync, nil)
@@ -86,7 +88,7 @@ func (s *Store) blob(key []byte, name string) ([]byte, bool, error) {
 	if raw == nil {
 		return nil, false, nil
 	}
-	v, err := decodeBlob(key, raw)
+	v, err := record.DecodeBlob(key, raw)
 	if err != nil {
 		return nil, false, s.corrupt(Ref{}, name, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"pgregory.net/rapid"
 
+	"dynamo/node/record"
 	"dynamo/node/ring"
 )
 
@@ -82,7 +83,7 @@ func (m *machine) ref(rt *rapid.T) Ref {
 }
 
 func refKey(rt *rapid.T, r Ref) string {
-	k, err := r.encode()
+	k, err := r.Encode()
 	if err != nil {
 		rt.Fatal(err)
 	}
@@ -182,7 +183,7 @@ func (m *machine) drop(rt *rapid.T) {
 		rt.Fatal(err)
 	}
 	maps.DeleteFunc(m.want, func(k, _ string) bool {
-		r, err := decodeRef([]byte(k))
+		r, err := record.DecodeRef([]byte(k))
 		return err == nil && r.Keyspace == ks
 	})
 	m.settle(rt)
@@ -201,7 +202,7 @@ func (m *machine) scan(rt *rapid.T) {
 		return true
 	})
 	for _, k := range slices.Sorted(maps.Keys(m.want)) {
-		r, _ := decodeRef([]byte(k))
+		r, _ := record.DecodeRef([]byte(k))
 		if r.HintFor == "" && r.Partition == ref.Partition && r.Keyspace == ref.Keyspace &&
 			strings.HasPrefix(string(r.Key), prefix) && (after == nil || string(r.Key) > string(after)) {
 			want = append(want, string(r.Key)+"="+m.want[k])

@@ -9,13 +9,14 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"dynamo/node/record"
 	"dynamo/node/ring"
 )
 
 // Get returns the record, zero if there is none. A record that is there and cannot be read is a
 // *CorruptError. What it returns may be visible before it is durable.
 func (s *Store) Get(ref Ref) (Record, error) {
-	key, err := ref.encode()
+	key, err := ref.Encode()
 	if err != nil {
 		return Record{}, err
 	}
@@ -37,7 +38,7 @@ func (s *Store) read(ref Ref, key []byte) (Record, []byte, error) {
 	if raw == nil {
 		return Record{}, nil, nil
 	}
-	r, err := decodeRecord(key, raw)
+	r, err := record.Decode(key, raw)
 	if err != nil {
 		return Record{}, nil, s.corrupt(ref, "", err)
 	}
@@ -87,7 +88,7 @@ func (s *Store) corrupt(ref Ref, name string, err error) error {
 // still on its way to the disk. ctx bounds only that wait: when it ends first, the record comes back
 // along with the error, and the write stands.
 func (s *Store) Update(ctx context.Context, ref Ref, d Durability, fn func(Record) (Record, error)) (Record, error) {
-	key, err := ref.encode()
+	key, err := ref.Encode()
 	if err != nil {
 		return Record{}, err
 	}
@@ -122,8 +123,8 @@ func (s *Store) change(ref Ref, key []byte, d Durability, fn func(Record) (Recor
 	if r.Object.IsZero() {
 		r = Record{}
 	} else {
-		r.place = s.placeOf(ref, old)
-		now = stored{appendRecord(nil, key, r), flagsOf(r.Object)}
+		r.Place = s.placeOf(ref, old)
+		now = stored{record.Append(nil, key, r), record.FlagsOf(r.Object)}
 	}
 	if bytes.Equal(now.raw, was) {
 		s.counts.unchanged.Add(1)
@@ -215,7 +216,7 @@ func (s *Store) remove(ref Ref, key []byte, d Durability, match func(raw []byte,
 // other replicas; false if there is none or it is sound. To this disk the key is then new, with a new
 // actor: nothing that it acknowledged for it is there any more.
 func (s *Store) DiscardCorrupt(ref Ref) (bool, error) {
-	key, err := ref.encode()
+	key, err := ref.Encode()
 	if err != nil {
 		return false, err
 	}
@@ -230,7 +231,7 @@ func (s *Store) DiscardCorrupt(ref Ref) (bool, error) {
 			}
 			return false, s.readError(ref, "", unreadable)
 		}
-		_, err := decodeRecord(key, raw)
+		_, err := record.Decode(key, raw)
 		return err != nil, nil
 	})
 	if err != nil || !ok {
@@ -247,7 +248,7 @@ func (s *Store) DiscardCorrupt(ref Ref) (bool, error) {
 //
 // Files that a scan still reads are not freed, so fn should not wait for others.
 func (s *Store) Scan(p ring.Partition, keyspace uint64, prefix, after []byte, fn func(key []byte, r Record) bool) error {
-	scope := appendScope([]byte{familyOwn}, p, keyspace)
+	scope := record.AppendScope([]byte{record.FamilyOwn}, p, keyspace)
 	within := slices.Concat(scope, prefix)
 	lower := within
 	if after != nil {
@@ -255,7 +256,7 @@ func (s *Store) Scan(p ring.Partition, keyspace uint64, prefix, after []byte, fn
 			lower = next
 		}
 	}
-	return s.scan(lower, successor(within), func(ref Ref, r Record, _ int) bool { return fn(ref.Key, r) })
+	return s.scan(lower, record.Successor(within), func(ref Ref, r Record, _ int) bool { return fn(ref.Key, r) })
 }
 
 // scan visits the copies or hints in [lower, upper); size is that of the stored bytes, key included.
@@ -268,7 +269,7 @@ func (s *Store) scan(lower, upper []byte, fn func(ref Ref, r Record, size int) b
 	}
 	err := s.each(lower, upper, func(it *pebble.Iterator) (bool, error) {
 		key := bytes.Clone(it.Key())
-		ref, err := decodeRef(key)
+		ref, err := record.DecodeRef(key)
 		if err != nil {
 			note(s.corrupt(Ref{}, fmt.Sprintf("database key %x", key), err))
 			return true, nil
@@ -278,7 +279,7 @@ func (s *Store) scan(lower, upper []byte, fn func(ref Ref, r Record, size int) b
 			note(s.readError(ref, "", err))
 			return pebble.IsCorruptionError(err), nil
 		}
-		r, err := decodeRecord(key, bytes.Clone(v))
+		r, err := record.Decode(key, bytes.Clone(v))
 		if err != nil {
 			note(s.corrupt(ref, "", err))
 			return true, nil

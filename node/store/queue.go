@@ -2,105 +2,27 @@ package store
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"dynamo/node/record"
 	"dynamo/node/ring"
 )
 
-// place is where a hint stands in the queue of its node. A hint that grows keeps it. A queue entry,
-// under the key of the place, is a blob:
-//
-//	entry := u64 first time, ms since 1970  database key of the hint
-type place struct {
-	seq, firstMs uint64
-}
-
-const placeBytes = 16
-
-func (p place) appendTo(b []byte) []byte {
-	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, p.seq), p.firstMs)
-}
-
-// decodePlace returns the place at the start of b, and the rest.
-func decodePlace(b []byte) (place, []byte, error) {
-	if len(b) < placeBytes {
-		return place{}, nil, errShort
-	}
-	p := place{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])}
-	if p.seq == 0 {
-		return place{}, nil, errShape
-	}
-	return p, b[placeBytes:], nil
-}
-
-// time is zero if it is not known.
-func (p place) time() time.Time {
-	if p.firstMs == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(int64(p.firstMs))
-}
-
-func appendQueueNode(b []byte, node string) []byte {
-	return append(append(b, familyQueue, byte(len(node))), node...)
-}
-
-func queueKey(node string, seq uint64) []byte {
-	return binary.BigEndian.AppendUint64(appendQueueNode(nil, node), seq)
-}
-
-// decodeQueueKey is the inverse of queueKey, for any bytes.
-func decodeQueueKey(b []byte) (node string, seq uint64, err error) {
-	if len(b) < 2 || b[0] != familyQueue || b[1] == 0 || len(b) != 2+int(b[1])+8 {
-		return "", 0, errKey
-	}
-	n := 2 + int(b[1])
-	return string(b[2:n]), binary.BigEndian.Uint64(b[n:]), nil
-}
-
-func queueEntry(key []byte, p place, hint []byte) []byte {
-	return appendBlob(nil, key, append(binary.BigEndian.AppendUint64(nil, p.firstMs), hint...))
-}
-
-// decodeQueueEntry returns the place and the hint's database key, for any bytes.
-func decodeQueueEntry(key, raw []byte) (place, []byte, error) {
-	node, seq, err := decodeQueueKey(key)
-	if err != nil {
-		return place{}, nil, err
-	}
-	body, err := decodeBlob(key, raw)
-	if err != nil {
-		return place{}, nil, err
-	}
-	if len(body) < 8 {
-		return place{}, nil, errShort
-	}
-	ref, err := decodeRef(body[8:])
-	if err != nil {
-		return place{}, nil, err
-	}
-	if ref.HintFor != node {
-		return place{}, nil, errShape
-	}
-	return place{seq, binary.BigEndian.Uint64(body)}, body[8:], nil
-}
-
-func (s *Store) newPlace() place {
-	return place{seq: s.hints.seq.Add(1), firstMs: uint64(max(s.now().UnixMilli(), 1))}
+func (s *Store) newPlace() record.Place {
+	return record.Place{Seq: s.hints.seq.Add(1), FirstMs: uint64(max(s.now().UnixMilli(), 1))}
 }
 
 // placeOf is the place of what is written under ref in the stead of old.
-func (s *Store) placeOf(ref Ref, old Record) place {
+func (s *Store) placeOf(ref Ref, old Record) record.Place {
 	switch {
 	case ref.HintFor == "":
-		return place{}
-	case old.place.seq != 0:
-		return old.place
+		return record.Place{}
+	case old.Place.Seq != 0:
+		return old.Place
 	}
 	return s.newPlace()
 }
@@ -123,12 +45,12 @@ func (s *Store) admitHint(ref Ref, key, was, raw []byte) error {
 }
 
 // placeIn is the place in a record's bytes, zero if there is none.
-func placeIn(key, raw []byte) place {
-	r, err := decodeRecord(key, raw)
+func placeIn(key, raw []byte) record.Place {
+	r, err := record.Decode(key, raw)
 	if err != nil {
-		return place{} // an entry that leads nowhere is passed over
+		return record.Place{} // an entry that leads nowhere is passed over
 	}
-	return r.place
+	return r.Place
 }
 
 // batchHint adds to b what the queue needs when the hint under key changes from was to raw.
@@ -136,7 +58,7 @@ func (s *Store) batchHint(b *pebble.Batch, ref Ref, key, was, raw []byte) error 
 	if ref.HintFor == "" {
 		return nil
 	}
-	var from, to place
+	var from, to record.Place
 	if was != nil {
 		from = placeIn(key, was)
 	}
@@ -146,16 +68,16 @@ func (s *Store) batchHint(b *pebble.Batch, ref Ref, key, was, raw []byte) error 
 	if from == to {
 		return nil
 	}
-	if from.seq != 0 {
-		if err := b.Delete(queueKey(ref.HintFor, from.seq), nil); err != nil {
+	if from.Seq != 0 {
+		if err := b.Delete(record.QueueKey(ref.HintFor, from.Seq), nil); err != nil {
 			return err
 		}
 	}
-	if to.seq == 0 {
+	if to.Seq == 0 {
 		return nil
 	}
-	k := queueKey(ref.HintFor, to.seq)
-	return b.Set(k, queueEntry(k, to, key), nil)
+	k := record.QueueKey(ref.HintFor, to.Seq)
+	return b.Set(k, record.QueueEntry(k, to, key), nil)
 }
 
 // moved keeps the head of the queue after a hint changed from was to raw.
@@ -170,11 +92,11 @@ func (h *hintTotals) moved(node string, key, was, raw []byte) {
 		return
 	}
 	if raw != nil {
-		if p := placeIn(key, raw); t.count == 1 || p.seq < t.oldest.seq {
+		if p := placeIn(key, raw); t.count == 1 || p.Seq < t.oldest.Seq {
 			t.oldest = p
 		}
-	} else if p := placeIn(key, was); p.seq == 0 || p.seq == t.oldest.seq {
-		t.oldest.firstMs = 0
+	} else if p := placeIn(key, was); p.Seq == 0 || p.Seq == t.oldest.Seq {
+		t.oldest.FirstMs = 0
 	}
 	h.mu.byNode[node] = t
 }
@@ -184,19 +106,19 @@ func (s *Store) findOldest(node string) time.Time {
 	s.hints.mu.Lock()
 	from := s.hints.mu.byNode[node].oldest
 	s.hints.mu.Unlock()
-	var head place
-	err := s.each(queueKey(node, from.seq), successor(appendQueueNode(nil, node)), func(it *pebble.Iterator) (bool, error) {
+	var head record.Place
+	err := s.each(record.QueueKey(node, from.Seq), record.Successor(record.AppendQueueNode(nil, node)), func(it *pebble.Iterator) (bool, error) {
 		v, err := it.ValueAndErr()
 		if err != nil {
 			return false, err
 		}
-		p, _, err := decodeQueueEntry(it.Key(), v)
+		p, _, err := record.DecodeQueueEntry(it.Key(), v)
 		if err == nil {
 			head = p
 		}
 		return err != nil, nil
 	})
-	if err != nil || head.seq == 0 {
+	if err != nil || head.Seq == 0 {
 		return time.Time{}
 	}
 	s.hints.mu.Lock()
@@ -205,19 +127,19 @@ func (s *Store) findOldest(node string) time.Time {
 		t.oldest = head
 		s.hints.mu.byNode[node] = t
 	}
-	return head.time()
+	return head.Time()
 }
 
 // ScanQueue calls fn for the hints for a node, oldest first, strictly after the number `after`, until fn
 // returns false. Hints that come or change meanwhile may be seen or not. What is passed is the caller's to
 // keep; unreadable hints are passed over, and the first of them is the error in the end.
 func (s *Store) ScanQueue(node string, after uint64, fn func(Hint) bool) error {
-	if len(node) > maxNodeBytes {
-		return errNodeID
+	if len(node) > record.MaxNodeBytes {
+		return record.ErrNodeID
 	}
 	var first error
 	var loose [][]byte
-	err := s.each(queueKey(node, after+1), successor(appendQueueNode(nil, node)), func(it *pebble.Iterator) (bool, error) {
+	err := s.each(record.QueueKey(node, after+1), record.Successor(record.AppendQueueNode(nil, node)), func(it *pebble.Iterator) (bool, error) {
 		h, err := s.queued(it)
 		if err != nil && first == nil {
 			first = err
@@ -260,20 +182,20 @@ func (s *Store) queued(it *pebble.Iterator) (Hint, error) {
 	if err != nil {
 		return Hint{}, s.readError(Ref{}, name, err)
 	}
-	p, key, err := decodeQueueEntry(it.Key(), v)
+	p, key, err := record.DecodeQueueEntry(it.Key(), v)
 	if err != nil {
 		return Hint{}, s.corrupt(Ref{}, name, err)
 	}
 	key = bytes.Clone(key)
-	ref, err := decodeRef(key)
+	ref, err := record.DecodeRef(key)
 	if err != nil {
 		return Hint{}, s.corrupt(Ref{}, name, err)
 	}
 	r, raw, err := s.read(ref, key)
-	if err != nil || raw == nil || r.place.seq != p.seq {
+	if err != nil || raw == nil || r.Place.Seq != p.Seq {
 		return Hint{}, err
 	}
-	return Hint{Ref: ref, Record: r, Bytes: len(key) + len(raw), Seq: p.seq, First: p.time()}, nil
+	return Hint{Ref: ref, Record: r, Bytes: len(key) + len(raw), Seq: p.Seq, First: p.Time()}, nil
 }
 
 // HasHint reports whether a hint is kept under ref, readable or not.
@@ -281,7 +203,7 @@ func (s *Store) HasHint(ref Ref) (bool, error) {
 	if ref.HintFor == "" {
 		return false, errNotHint
 	}
-	key, err := ref.encode()
+	key, err := ref.Encode()
 	if err != nil {
 		return false, err
 	}
@@ -325,9 +247,9 @@ func (s *Store) rebuildHints() error {
 	if err != nil && !errors.Is(err, ErrCorrupt) {
 		return err
 	}
-	lower := []byte{familyHint}
-	err = s.each(lower, successor(lower), func(it *pebble.Iterator) (bool, error) {
-		ref, err := decodeRef(it.Key())
+	lower := []byte{record.FamilyHint}
+	err = s.each(lower, record.Successor(lower), func(it *pebble.Iterator) (bool, error) {
+		ref, err := record.DecodeRef(it.Key())
 		if err != nil {
 			return true, nil // ScanHints reports it
 		}
@@ -361,11 +283,11 @@ func (s *Store) rebuildHints() error {
 }
 
 // readQueue counts the sound queue entries by node and finds the first of each.
-func (s *Store) readQueue() (places map[string]int64, heads map[string]place, err error) {
-	places, heads = make(map[string]int64), make(map[string]place)
-	lower := []byte{familyQueue}
-	err = s.each(lower, successor(lower), func(it *pebble.Iterator) (bool, error) {
-		node, seq, err := decodeQueueKey(it.Key())
+func (s *Store) readQueue() (places map[string]int64, heads map[string]record.Place, err error) {
+	places, heads = make(map[string]int64), make(map[string]record.Place)
+	lower := []byte{record.FamilyQueue}
+	err = s.each(lower, record.Successor(lower), func(it *pebble.Iterator) (bool, error) {
+		node, seq, err := record.DecodeQueueKey(it.Key())
 		if err != nil {
 			return true, nil // never read again
 		}
@@ -374,7 +296,7 @@ func (s *Store) readQueue() (places map[string]int64, heads map[string]place, er
 		if err != nil {
 			return pebble.IsCorruptionError(err), nil
 		}
-		if p, _, err := decodeQueueEntry(it.Key(), v); err == nil {
+		if p, _, err := record.DecodeQueueEntry(it.Key(), v); err == nil {
 			if places[node]++; places[node] == 1 {
 				heads[node] = p
 			}
@@ -390,7 +312,7 @@ const placeBatch = 1000
 // placeHints gives a place to the hints of a node that have none, in key order. It runs within Open, alone;
 // after a crash the next Open goes on.
 func (s *Store) placeHints(node string) error {
-	lower := appendHintNode(nil, node)
+	lower := record.AppendHintNode(nil, node)
 	b := s.db.NewBatch()
 	n := 0
 	commit := func() error {
@@ -398,25 +320,25 @@ func (s *Store) placeHints(node string) error {
 		b = s.db.NewBatch()
 		return err
 	}
-	err := s.each(lower, successor(lower), func(it *pebble.Iterator) (bool, error) {
+	err := s.each(lower, record.Successor(lower), func(it *pebble.Iterator) (bool, error) {
 		key := bytes.Clone(it.Key())
 		v, err := it.ValueAndErr()
 		if err != nil {
 			return pebble.IsCorruptionError(err), nil
 		}
-		r, err := decodeRecord(key, v)
+		r, err := record.Decode(key, v)
 		if err != nil {
 			return true, nil // whoever reads it reports it
 		}
-		if r.place.seq == 0 {
-			r.place = s.newPlace()
-			if err := b.Set(key, appendRecord(nil, key, r), nil); err != nil {
+		if r.Place.Seq == 0 {
+			r.Place = s.newPlace()
+			if err := b.Set(key, record.Append(nil, key, r), nil); err != nil {
 				return false, err
 			}
-			s.hints.add(node, 0, placeBytes)
+			s.hints.add(node, 0, record.PlaceBytes)
 		}
-		k := queueKey(node, r.place.seq)
-		if err := b.Set(k, queueEntry(k, r.place, key), nil); err != nil {
+		k := record.QueueKey(node, r.Place.Seq)
+		if err := b.Set(k, record.QueueEntry(k, r.Place, key), nil); err != nil {
 			return false, err
 		}
 		if n++; n%placeBatch == 0 {
@@ -429,7 +351,7 @@ func (s *Store) placeHints(node string) error {
 	}
 	s.hints.mu.Lock()
 	t := s.hints.mu.byNode[node]
-	t.oldest = place{}
+	t.oldest = record.Place{}
 	s.hints.mu.byNode[node] = t
 	s.hints.mu.Unlock()
 	s.log.Info("hints were put in order", "for", node, "hints", n)

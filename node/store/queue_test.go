@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"dynamo/node/record"
 )
 
 func queueOf(t *testing.T, s *Store, node string) (keys string) {
@@ -65,7 +67,7 @@ func TestHintsOfEarlierReleasesGetAPlace(t *testing.T) {
 	for _, k := range []string{"b", "a"} {
 		ref := hintFor("n2", 0, 1, k)
 		r := withValue(Record{}, "v")
-		putRaw(t, s, mustKey(t, ref), appendRecord(nil, mustKey(t, ref), r))
+		putRaw(t, s, mustKey(t, ref), record.Append(nil, mustKey(t, ref), r))
 	}
 	mustClose(t, s)
 	s = mustOpen(t, testOptions(fs, 2))
@@ -89,24 +91,24 @@ func TestHintMaxBytes(t *testing.T) {
 }
 
 func TestQueueGolden(t *testing.T) {
-	k := queueKey("n2", 5)
-	v := queueEntry(k, place{5, 9}, mustKey(t, hintFor("n2", 3, 9, "c")))
+	k := record.QueueKey("n2", 5)
+	v := record.QueueEntry(k, record.Place{Seq: 5, FirstMs: 9}, mustKey(t, hintFor("n2", 3, 9, "c")))
 	if got := fmt.Sprintf("%x", k); got != "71026e320000000000000005" {
 		t.Errorf("key %s", got)
 	}
-	if got := fmt.Sprintf("%x", v[:len(v)-crcBytes]); got != "01"+"0000000000000009"+"68026e32"+"00000003"+"0000000000000009"+"63" {
+	if got := fmt.Sprintf("%x", v[:len(v)-record.ChecksumBytes]); got != "01"+"0000000000000009"+"68026e32"+"00000003"+"0000000000000009"+"63" {
 		t.Errorf("entry %s", got)
 	}
-	if p, _, err := decodeQueueEntry(k, v); err != nil || p != (place{5, 9}) || !p.time().Equal(time.UnixMilli(9)) {
+	if p, _, err := record.DecodeQueueEntry(k, v); err != nil || p != (record.Place{Seq: 5, FirstMs: 9}) || !p.Time().Equal(time.UnixMilli(9)) {
 		t.Error(p, err)
 	}
 }
 
 func FuzzQueueEntry(f *testing.F) {
-	k := queueKey("n2", 5)
-	f.Add(k, queueEntry(k, place{5, 9}, []byte("h\x02n2aaaabbbbbbbbc")))
+	k := record.QueueKey("n2", 5)
+	f.Add(k, record.QueueEntry(k, record.Place{Seq: 5, FirstMs: 9}, []byte("h\x02n2aaaabbbbbbbbc")))
 	f.Fuzz(func(_ *testing.T, key, raw []byte) {
-		_, _, _ = decodeQueueEntry(key, raw)
-		_, _, _ = decodeQueueEntry(key, appendBlob(nil, key, raw))
+		_, _, _ = record.DecodeQueueEntry(key, raw)
+		_, _, _ = record.DecodeQueueEntry(key, record.AppendBlob(nil, key, raw))
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"dynamo/node/causal"
+	"dynamo/node/record"
 )
 
 func goldenRecord() Record {
@@ -29,17 +30,17 @@ func TestGoldenBytes(t *testing.T) {
 		{"meta key", metaKey("members"), "6d" + "6d656d62657273"},
 		{"module key", moduleKey([32]byte{1}), "77" + "01" + hex.EncodeToString(make([]byte, 31))},
 		{
-			"record", appendRecord(nil, key, goldenRecord()),
+			"record", record.Append(nil, key, goldenRecord()),
 			"0101" + "0102030405060708090a0b0c0d0e0f10" + "02" + "ac02" +
 				"01" + "01" + "0102030405060708090a0b0c0d0e0f10" + "02" + "ac02" + "01" +
 				"01" + "04" + "01000100" + "e807" + "0a746578742f706c61696e" + "046d696c6b" + "e6fa29ec",
 		},
 		{
-			"replica record", appendRecord(nil, key, replica),
+			"replica record", record.Append(nil, key, replica),
 			"0100" + "01" + "01" + "0102030405060708090a0b0c0d0e0f10" + "02" + "ac02" + "01" +
 				"01" + "04" + "01000100" + "e807" + "0a746578742f706c61696e" + "046d696c6b" + "c5a36436",
 		},
-		{"blob", appendBlob(nil, metaKey("members"), []byte("v")), "01" + "76" + "0a879499"},
+		{"blob", record.AppendBlob(nil, metaKey("members"), []byte("v")), "01" + "76" + "0a879499"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := hex.EncodeToString(c.got); got != c.want {
@@ -53,8 +54,8 @@ func TestRecordRoundTrip(t *testing.T) {
 	key := []byte("o-some-key")
 	r := goldenRecord()
 	for _, r := range []Record{r, {Object: r.Object}} {
-		raw := appendRecord([]byte("before"), key, r)[len("before"):]
-		got, err := decodeRecord(key, raw)
+		raw := record.Append([]byte("before"), key, r)[len("before"):]
+		got, err := record.Decode(key, raw)
 		if err != nil || got.Own != r.Own || !got.Object.Equal(r.Object) {
 			t.Errorf("%v: got %v, %v", r, got, err)
 		}
@@ -63,61 +64,61 @@ func TestRecordRoundTrip(t *testing.T) {
 
 func TestEveryFlippedBitIsNoticed(t *testing.T) {
 	key := mustKey(t, own(1, 2, "k"))
-	raw := appendRecord(nil, key, goldenRecord())
+	raw := record.Append(nil, key, goldenRecord())
 	for i := range len(raw) * 8 {
 		bad := bytes.Clone(raw)
 		bad[i/8] ^= 1 << (i % 8)
-		if _, err := decodeRecord(key, bad); err == nil {
+		if _, err := record.Decode(key, bad); err == nil {
 			t.Fatalf("bit %d flipped unnoticed", i)
 		}
 	}
 	for n := range raw {
-		if _, err := decodeRecord(key, raw[:n]); err == nil {
+		if _, err := record.Decode(key, raw[:n]); err == nil {
 			t.Fatalf("cut to %d bytes unnoticed", n)
 		}
 	}
-	if _, err := decodeRecord(mustKey(t, own(1, 2, "l")), raw); !errors.Is(err, errChecksum) {
+	if _, err := record.Decode(mustKey(t, own(1, 2, "l")), raw); !errors.Is(err, record.ErrChecksum) {
 		t.Errorf("record in another's place: %v", err)
 	}
 }
 
 func TestRefKeys(t *testing.T) {
 	for _, r := range []Ref{own(0, 0, ""), own(1<<32-1, 1<<64-1, "\xff\xff"), hintFor("n", 1, 2, ""), hintFor(string(make([]byte, 255)), 5, 6, "k")} {
-		got, err := decodeRef(mustKey(t, r))
+		got, err := record.DecodeRef(mustKey(t, r))
 		if err != nil || got.String() != r.String() || got.HintFor != r.HintFor {
 			t.Errorf("%v: got %v, %v", r, got, err)
 		}
 	}
-	if _, err := hintFor(string(make([]byte, 256)), 0, 0, "k").encode(); err == nil {
+	if _, err := hintFor(string(make([]byte, 256)), 0, 0, "k").Encode(); err == nil {
 		t.Error("node id of 256 bytes taken")
 	}
 }
 
 func TestSuccessor(t *testing.T) {
 	for _, c := range [][2]string{{"a", "b"}, {"a\xff", "b"}, {"a\xff\xff", "b"}, {"ab", "ac"}} {
-		if got := successor([]byte(c[0])); string(got) != c[1] {
-			t.Errorf("successor(%q) = %q, want %q", c[0], got, c[1])
+		if got := record.Successor([]byte(c[0])); string(got) != c[1] {
+			t.Errorf("record.Successor(%q) = %q, want %q", c[0], got, c[1])
 		}
 	}
 }
 
 func FuzzDecodeRecord(f *testing.F) {
 	key := []byte("o-key")
-	f.Add(appendRecord(nil, key, goldenRecord()))
-	f.Add(appendRecord(nil, key, Record{Object: goldenRecord().Object}))
+	f.Add(record.Append(nil, key, goldenRecord()))
+	f.Add(record.Append(nil, key, Record{Object: goldenRecord().Object}))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		// As found, and with a right checksum, so that what is behind it is reached.
+		// As found, and with a right record.Checksum, so that what is behind it is reached.
 		sealed := b
-		if len(b) >= crcBytes {
-			sum := checksum(key, b[:len(b)-crcBytes])
-			sealed = append(bytes.Clone(b[:len(b)-crcBytes]), byte(sum>>24), byte(sum>>16), byte(sum>>8), byte(sum))
+		if len(b) >= record.ChecksumBytes {
+			sum := record.Checksum(key, b[:len(b)-record.ChecksumBytes])
+			sealed = append(bytes.Clone(b[:len(b)-record.ChecksumBytes]), byte(sum>>24), byte(sum>>16), byte(sum>>8), byte(sum))
 		}
 		for _, b := range [][]byte{b, sealed} {
-			if r, err := decodeRecord(key, b); err == nil && !bytes.Equal(appendRecord(nil, key, r), b) {
+			if r, err := record.Decode(key, b); err == nil && !bytes.Equal(record.Append(nil, key, r), b) {
 				t.Errorf("%x decodes to what encodes otherwise", b)
 			}
-			if v, err := decodeBlob(key, b); err == nil && !bytes.Equal(appendBlob(nil, key, v), b) {
+			if v, err := record.DecodeBlob(key, b); err == nil && !bytes.Equal(record.AppendBlob(nil, key, v), b) {
 				t.Errorf("%x decodes to a blob that encodes otherwise", b)
 			}
 		}
@@ -128,11 +129,11 @@ func FuzzDecodeRef(f *testing.F) {
 	f.Add([]byte("o\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x01key"))
 	f.Add([]byte("h\x02n1\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x01key"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := decodeRef(b)
+		r, err := record.DecodeRef(b)
 		if err != nil {
 			return
 		}
-		if got, err := r.encode(); err != nil || !bytes.Equal(got, b) {
+		if got, err := r.Encode(); err != nil || !bytes.Equal(got, b) {
 			t.Errorf("%x decodes to %v, which encodes to %x, %v", b, r, got, err)
 		}
 	})

@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"dynamo/node/disk"
 )
 
@@ -174,6 +172,12 @@ func (g *spaceGuard) lookAgain() {
 	}
 }
 
+// free is what disk.Allocate looks at.
+func (s *Store) free() (int64, error) {
+	free, _, err := s.DiskSpace()
+	return int64(free), err
+}
+
 // look compares the disk with the watermark. The caller holds mu and is an operation of the store.
 func (g *spaceGuard) look() {
 	free, _, err := g.s.DiskSpace()
@@ -276,63 +280,12 @@ func (g *spaceGuard) make() {
 		return
 	}
 	g.mu.owed = false
-	if err := g.allocate(); err != nil {
+	if err := disk.Allocate(g.s.fs, g.s.dir, ballastName, g.ballast, g.s.free); err != nil {
 		g.mu.hopeless = true
 		g.s.log.Warn("no ballast: a disk that others fill may stop this node", "path", g.path(), "err", err)
 		return
 	}
 	g.held.Store(true)
-}
-
-// allocate writes the ballast beside its place and renames it. Preallocation is at liberty to do
-// nothing, so what it did is looked up, and bytes are written where it did not.
-func (g *spaceGuard) allocate() (err error) {
-	tmp := g.path() + ".tmp"
-	before, _, err := g.s.DiskSpace()
-	if err != nil {
-		return err
-	}
-	f, err := g.s.fs.Create(tmp, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, g.s.fs.Remove(tmp))
-		}
-	}()
-	err = f.Preallocate(0, g.ballast)
-	after, _, unseen := g.s.DiskSpace()
-	if err != nil || unseen != nil || int64(before)-int64(after) < g.ballast/2 {
-		err = fill(f, g.ballast)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := g.s.fs.Rename(tmp, g.path()); err != nil {
-		return err
-	}
-	return disk.SyncDir(g.s.fs, g.s.dir)
-}
-
-// fill writes n bytes that do not compress.
-func fill(f vfs.File, n int64) error {
-	block := make([]byte, 1<<16)
-	for x := uint64(1); n > 0; n -= int64(len(block)) {
-		for i := range block { // xorshift64 (Marsaglia 2003)
-			x ^= x << 13
-			x ^= x >> 7
-			x ^= x << 17
-			block[i] = byte(x)
-		}
-		if _, err := f.Write(block[:min(int64(len(block)), n)]); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Space returns the present figures of the guard.

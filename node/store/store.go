@@ -2,7 +2,7 @@
 // metadata, resolver modules, and the identity that its dots are minted under. It is the only place
 // that makes anything durable, and the only one that knows pebble.
 //
-// Every record carries a checksum over its key and its bytes. A record that fails it is an error that
+// Every record carries a record.Checksum over its key and its bytes. A record that fails it is an error that
 // wraps [ErrCorrupt], never "not found": a replica that cannot read must count as failed, or a quorum
 // of two could answer that an acknowledged write is not there.
 //

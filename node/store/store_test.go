@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"dynamo/node/causal"
+	"dynamo/node/record"
 )
 
 func TestUpdate(t *testing.T) {
@@ -406,7 +407,7 @@ func TestCorruptRecords(t *testing.T) {
 		t.Errorf("meta: %t, %v", ok, err)
 	}
 	key := moduleKey([32]byte{1})
-	putRaw(t, s, key, appendBlob(nil, key, []byte("another module")))
+	putRaw(t, s, key, record.AppendBlob(nil, key, []byte("another module")))
 	if b, ok, err := s.Module([32]byte{1}); ok || b != nil || !errors.Is(err, ErrCorrupt) {
 		t.Errorf("module: %t, %v", ok, err)
 	}

@@ -1,29 +1,18 @@
 package store
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
 	"dynamo/node/causal"
 	"dynamo/node/merkle"
-	"dynamo/node/ring"
+	"dynamo/node/record"
 )
-
-// TreeID names the hash tree of the own copies of one keyspace in one partition. Keyspaces have trees of
-// their own because they may have different replicas.
-type TreeID struct {
-	Partition ring.Partition
-	Keyspace  uint64
-}
-
-func (r Ref) tree() TreeID { return TreeID{r.Partition, r.Keyspace} }
 
 // trees are the hash trees of a disk. They are kept with the copies: one batch changes a copy, its entry
 // in the index and the digest of its branch, so after a crash they agree whatever the log had.
@@ -78,91 +67,17 @@ func (t *trees) getOrAdd(id TreeID) *tree {
 	return tr
 }
 
-// EntryFlags say what a clean-up would have to do with a key.
-type EntryFlags uint8
-
-// The flags of an entry.
-const (
-	// EntryDeleted: nothing but tombstones is left.
-	EntryDeleted EntryFlags = 1 << iota
-	// EntrySiblings: there are several versions.
-	EntrySiblings
-	// EntryCrowded: the context has more than [CrowdedActors] actors.
-	EntryCrowded
-)
-
-// CrowdedActors is how many actors a context may have before it is worth a look at which of them are
-// closed: each costs some 20 bytes in every copy and message.
-const CrowdedActors = 8
-
-// Entry is what the index knows of an own copy, without reading it.
-type Entry struct {
-	Key  []byte
-	Hash causal.Hash
-	// Changed is when this disk last changed the object, by the node's clock.
-	Changed time.Time
-	Flags   EntryFlags
-}
-
-// Position is the leaf that the key is under.
-func (e Entry) Position() merkle.Position { return merkle.PositionOf(e.Key) }
-
-// The index has one entry for each own copy, in the order of the leaves, so that a leaf's keys are found
-// without reading the others':
-//
-//	entry := u8 version=1  u8 flags  16 bytes hash of the object  uvarint changed, in ms since 1970
-//
-// A branch is stored as a blob of its digest; none for no keys.
-const entryV1 = 1
-
-func appendEntry(dst []byte, h causal.Hash, changed time.Time, f EntryFlags) []byte {
-	dst = append(dst, entryV1, byte(f))
-	dst = append(dst, h[:]...)
-	return binary.AppendUvarint(dst, uint64(max(changed.UnixMilli(), 0)))
-}
-
-var errEntry = errors.New("malformed index entry")
-
-// decodeEntry is the inverse of appendEntry, for any bytes.
-func decodeEntry(b []byte) (Entry, error) {
-	const head = 2 + len(causal.Hash{})
-	if len(b) <= head || b[0] != entryV1 {
-		return Entry{}, errEntry
-	}
-	ms, n := binary.Uvarint(b[head:])
-	if n <= 0 || head+n != len(b) || ms > 1<<52 {
-		return Entry{}, errEntry
-	}
-	return Entry{Flags: EntryFlags(b[1]), Hash: causal.Hash(b[2:head]), Changed: time.UnixMilli(int64(ms))}, nil
-}
-
-func flagsOf(o causal.Object) EntryFlags {
-	f := EntryDeleted
-	for _, v := range o.Versions {
-		if !v.Deleted {
-			f = 0
-		}
-	}
-	if len(o.Versions) > 1 {
-		f |= EntrySiblings
-	}
-	if len(o.Context) > CrowdedActors {
-		f |= EntryCrowded
-	}
-	return f
-}
-
 // hashes returns the hash of the object in each of two stored forms of a copy.
 func (s *Store) hashes(ref Ref, key, was, raw []byte) (before, after causal.Hash, err error) {
 	if was != nil {
-		if b, err := objectBytes(key, was); err == nil {
+		if b, err := record.ObjectBytes(key, was); err == nil {
 			before = causal.HashOf(b)
 		} else if before, err = s.indexed(ref); err != nil {
 			return before, after, err
 		}
 	}
 	if raw != nil {
-		b, err := objectBytes(key, raw)
+		b, err := record.ObjectBytes(key, raw)
 		if err != nil {
 			return before, after, err
 		}
@@ -173,14 +88,14 @@ func (s *Store) hashes(ref Ref, key, was, raw []byte) (before, after causal.Hash
 
 // indexed returns the hash that the index has of a copy which cannot be read; zero for none.
 func (s *Store) indexed(ref Ref) (causal.Hash, error) {
-	raw, err := s.value(indexKey(ref.tree(), ref.Key))
+	raw, err := s.value(record.IndexKey(ref.Tree(), ref.Key))
 	if err != nil {
 		return causal.Hash{}, s.readError(ref, "", err)
 	}
 	if raw == nil {
 		return causal.Hash{}, nil
 	}
-	e, err := decodeEntry(raw)
+	e, err := record.DecodeEntry(raw)
 	if err != nil {
 		return causal.Hash{}, s.corrupt(ref, "index entry of "+ref.String(), err)
 	}
@@ -196,12 +111,12 @@ func (s *Store) applyOwn(b *pebble.Batch, st *stripe, ref Ref, key, was []byte, 
 	if before == after {
 		return s.apply(b, d, st)
 	}
-	id := ref.tree()
-	index := indexKey(id, ref.Key)
+	id := ref.Tree()
+	index := record.IndexKey(id, ref.Key)
 	if now.raw == nil {
 		err = b.Delete(index, nil)
 	} else {
-		err = b.Set(index, appendEntry(nil, after, s.now(), now.flags), nil)
+		err = b.Set(index, record.AppendEntry(nil, after, s.now(), now.flags), nil)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("store: writing the index of %s: %w", ref, err)
@@ -224,15 +139,15 @@ func (s *Store) applyOwn(b *pebble.Batch, st *stripe, ref Ref, key, was []byte, 
 // stored is a copy in its stored form; nil bytes for none.
 type stored struct {
 	raw   []byte
-	flags EntryFlags
+	flags record.EntryFlags
 }
 
 func setBranch(b *pebble.Batch, id TreeID, branch int, d merkle.Digest) (err error) {
-	key := branchKey(id, branch)
+	key := record.BranchKey(id, branch)
 	if d.IsZero() {
 		err = b.Delete(key, nil)
 	} else {
-		err = b.Set(key, appendBlob(nil, key, d.AppendTo(nil)), nil)
+		err = b.Set(key, record.AppendBlob(nil, key, d.AppendTo(nil)), nil)
 	}
 	if err != nil {
 		return fmt.Errorf("store: writing a tree: %w", err)
@@ -247,14 +162,14 @@ func (s *Store) loadTrees() (sound bool, err error) {
 		return false, err
 	}
 	sound = err == nil && ok && slices.Equal(v, []byte{treesV1})
-	lower := []byte{familyTree}
-	err = s.each(lower, successor(lower), func(it *pebble.Iterator) (bool, error) {
-		id, branch, err := decodeBranchKey(it.Key())
+	lower := []byte{record.FamilyTree}
+	err = s.each(lower, record.Successor(lower), func(it *pebble.Iterator) (bool, error) {
+		id, branch, err := record.DecodeBranchKey(it.Key())
 		var d merkle.Digest
 		if err == nil {
 			var raw, b []byte
 			if raw, err = it.ValueAndErr(); err == nil {
-				if b, err = decodeBlob(it.Key(), raw); err == nil {
+				if b, err = record.DecodeBlob(it.Key(), raw); err == nil {
 					d, err = merkle.DecodeDigest(b)
 				}
 			}
@@ -335,14 +250,14 @@ func (s *Store) Entry(ref Ref) (e Entry, found bool, err error) {
 		return Entry{}, false, err
 	}
 	defer s.exit()
-	raw, err := s.value(indexKey(ref.tree(), ref.Key))
+	raw, err := s.value(record.IndexKey(ref.Tree(), ref.Key))
 	if err != nil {
 		return Entry{}, false, s.readError(ref, "", err)
 	}
 	if raw == nil {
 		return Entry{}, false, nil
 	}
-	if e, err = decodeEntry(raw); err != nil {
+	if e, err = record.DecodeEntry(raw); err != nil {
 		s.doubt.Store(true)
 		return Entry{}, false, s.corrupt(ref, "index entry of "+ref.String(), err)
 	}
@@ -354,17 +269,17 @@ func (s *Store) Entry(ref Ref) (e Entry, found bool, err error) {
 // strictly after the key `after` unless that is nil, until fn returns false. It sees one moment. What is
 // passed is the caller's to keep.
 func (s *Store) Entries(id TreeID, from, to merkle.Position, after []byte, fn func(Entry) bool) error {
-	lower := indexScope(id, from)
+	lower := record.IndexScope(id, from)
 	if after != nil {
-		lower = append(indexKey(id, after), 0)
+		lower = append(record.IndexKey(id, after), 0)
 	}
-	skip := len(indexScope(id, 0))
-	return s.each(lower, indexScope(id, to), func(it *pebble.Iterator) (bool, error) {
+	skip := len(record.IndexScope(id, 0))
+	return s.each(lower, record.IndexScope(id, to), func(it *pebble.Iterator) (bool, error) {
 		v, err := it.ValueAndErr()
 		if err != nil {
 			return false, s.readError(Ref{}, "the index", err)
 		}
-		e, err := decodeEntry(v)
+		e, err := record.DecodeEntry(v)
 		if err != nil {
 			s.doubt.Store(true)
 			return false, s.corrupt(Ref{}, fmt.Sprintf("index entry %x", it.Key()), err)

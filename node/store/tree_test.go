@@ -15,6 +15,7 @@ import (
 
 	"dynamo/node/causal"
 	"dynamo/node/merkle"
+	"dynamo/node/record"
 	"dynamo/node/ring"
 )
 
@@ -22,8 +23,8 @@ import (
 func treesAgree(s *Store) error {
 	truth := make(map[TreeID]*merkle.Tree)
 	entries := make(map[TreeID]int)
-	err := s.scan([]byte{familyOwn}, []byte{familyOwn + 1}, func(ref Ref, r Record, _ int) bool {
-		id := ref.tree()
+	err := s.scan([]byte{record.FamilyOwn}, []byte{record.FamilyOwn + 1}, func(ref Ref, r Record, _ int) bool {
+		id := ref.Tree()
 		if truth[id] == nil {
 			truth[id] = &merkle.Tree{}
 		}
@@ -68,13 +69,13 @@ func treeIs(s *Store, id TreeID, want *merkle.Tree, keys int) error {
 		if d != want.Branch(b) || sum != d {
 			return fmt.Errorf("branch %d is %v, its leaves %v, want %v", b, d, sum, want.Branch(b))
 		}
-		raw, err := s.value(branchKey(id, b))
+		raw, err := s.value(record.BranchKey(id, b))
 		if err != nil {
 			return err
 		}
 		stored := merkle.Digest{}
 		if raw != nil {
-			v, err := decodeBlob(branchKey(id, b), raw)
+			v, err := record.DecodeBlob(record.BranchKey(id, b), raw)
 			if err != nil {
 				return err
 			}
@@ -147,7 +148,7 @@ func TestTreesSurviveCrashes(t *testing.T) {
 // forgetTrees makes the database one of a time before there were trees.
 func forgetTrees(t *testing.T, s *Store) {
 	t.Helper()
-	for _, family := range []byte{familyIndex, familyTree} {
+	for _, family := range []byte{record.FamilyIndex, record.FamilyTree} {
 		if err := s.db.DeleteRange([]byte{family}, []byte{family + 1}, pebble.Sync); err != nil {
 			t.Fatal(err)
 		}
@@ -170,7 +171,7 @@ func TestOldDatabaseGetsTrees(t *testing.T) {
 	if !s.TreesInDoubt() || s.TreesChecked() == nil {
 		t.Fatal("a database without trees does not doubt them")
 	}
-	if _, sound := s.TreeRoot(TreeID{0, 1}); sound {
+	if _, sound := s.TreeRoot(TreeID{Partition: 0, Keyspace: 1}); sound {
 		t.Fatal("a tree that was never built is sound")
 	}
 	// Writes go on while the trees are made.
@@ -208,17 +209,17 @@ func TestOldDatabaseGetsTrees(t *testing.T) {
 
 func TestCheckTreeMends(t *testing.T) {
 	s := mustOpen(t, testOptions(vfs.NewCrashableMem(), 1))
-	id := TreeID{2, 9}
+	id := TreeID{Partition: 2, Keyspace: 9}
 	for i := range 50 {
 		mustUpdate(t, s, own(2, 9, numbered(i)), Buffered, write("v"))
 	}
-	for _, key := range [][]byte{indexKey(id, []byte(numbered(3))), mustKey(t, own(2, 9, numbered(4)))} {
+	for _, key := range [][]byte{record.IndexKey(id, []byte(numbered(3))), mustKey(t, own(2, 9, numbered(4)))} {
 		if err := s.db.Delete(key, nil); err != nil { // an entry lost, a copy lost
 			t.Fatal(err)
 		}
 	}
-	putRaw(t, s, indexKey(id, []byte(numbered(5))), appendEntry(nil, causal.Hash{1}, time.Unix(1, 0), 0))
-	putRaw(t, s, indexKey(id, []byte(numbered(6))), []byte("garbage"))
+	putRaw(t, s, record.IndexKey(id, []byte(numbered(5))), record.AppendEntry(nil, causal.Hash{1}, time.Unix(1, 0), 0))
+	putRaw(t, s, record.IndexKey(id, []byte(numbered(6))), []byte("garbage"))
 	putRaw(t, s, mustKey(t, own(2, 9, numbered(7))), []byte("garbage"))
 	c := checkAll(t, s)
 	if c.Copies != 49 || c.Entries != 3 || c.Stray != 1 || len(c.Corrupt) != 1 || string(c.Corrupt[0].Key) != numbered(7) {
@@ -239,7 +240,7 @@ func TestEntries(t *testing.T) {
 	o := testOptions(vfs.NewCrashableMem(), 1)
 	o.Now = func() time.Time { return now }
 	s := mustOpen(t, o)
-	id := TreeID{1, 5}
+	id := TreeID{Partition: 1, Keyspace: 5}
 	for i := range 300 {
 		mustUpdate(t, s, own(1, 5, numbered(i)), Buffered, write("v"))
 	}
@@ -266,7 +267,7 @@ func TestEntries(t *testing.T) {
 		if err != nil || r.Object.Hash() != e.Hash {
 			t.Fatalf("entry of %q: %v, %v", e.Key, e.Hash, err)
 		}
-		want := map[string]EntryFlags{numbered(7): EntryDeleted, numbered(8): EntrySiblings}[string(e.Key)]
+		want := map[string]record.EntryFlags{numbered(7): EntryDeleted, numbered(8): EntrySiblings}[string(e.Key)]
 		if e.Flags != want || e.Changed.Equal(now) != (want != 0) {
 			t.Errorf("entry of %q: flags %d, changed %v", e.Key, e.Flags, e.Changed)
 		}
@@ -309,32 +310,32 @@ func TestDropKeyspaceWhileItIsWritten(t *testing.T) {
 }
 
 func TestGoldenEntry(t *testing.T) {
-	b := appendEntry(nil, causal.Hash{1, 2}, time.UnixMilli(300), EntrySiblings)
+	b := record.AppendEntry(nil, causal.Hash{1, 2}, time.UnixMilli(300), EntrySiblings)
 	if got := hex.EncodeToString(b); got != "0102"+"01020000000000000000000000000000"+"ac02" {
 		t.Errorf("entry %s", got)
 	}
-	id := TreeID{3, 5}
-	if got := hex.EncodeToString(indexKey(id, []byte("cart:7"))); got != "69"+"00000003"+"0000000000000005"+"087b"+"636172743a37" {
+	id := TreeID{Partition: 3, Keyspace: 5}
+	if got := hex.EncodeToString(record.IndexKey(id, []byte("cart:7"))); got != "69"+"00000003"+"0000000000000005"+"087b"+"636172743a37" {
 		t.Errorf("index key %s", got)
 	}
-	if got := hex.EncodeToString(branchKey(id, 33)); got != "74"+"00000003"+"0000000000000005"+"21" {
+	if got := hex.EncodeToString(record.BranchKey(id, 33)); got != "74"+"00000003"+"0000000000000005"+"21" {
 		t.Errorf("branch key %s", got)
 	}
 }
 
 func FuzzDecodeEntry(f *testing.F) {
-	f.Add(appendEntry(nil, causal.Hash{1, 2}, time.UnixMilli(300), EntrySiblings))
+	f.Add(record.AppendEntry(nil, causal.Hash{1, 2}, time.UnixMilli(300), EntrySiblings))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		e, err := decodeEntry(b)
+		e, err := record.DecodeEntry(b)
 		if err == nil {
-			if again, err := decodeEntry(appendEntry(nil, e.Hash, e.Changed, e.Flags)); err != nil || again.Hash != e.Hash || !again.Changed.Equal(e.Changed) {
+			if again, err := record.DecodeEntry(record.AppendEntry(nil, e.Hash, e.Changed, e.Flags)); err != nil || again.Hash != e.Hash || !again.Changed.Equal(e.Changed) {
 				t.Fatalf("%x: %v, %v", b, again, err)
 			}
-		} else if !errors.Is(err, errEntry) {
+		} else if !errors.Is(err, record.ErrEntry) {
 			t.Fatal(err)
 		}
-		if id, branch, err := decodeBranchKey(b); err == nil && string(branchKey(id, branch)) != string(b) {
+		if id, branch, err := record.DecodeBranchKey(b); err == nil && string(record.BranchKey(id, branch)) != string(b) {
 			t.Fatalf("branch key %x is not canonical", b)
 		}
 	})

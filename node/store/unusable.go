@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"dynamo/node/disk"
+	"dynamo/node/record"
 )
 
 // unusableName is the file in the database's directory that says why it must not be used again.
@@ -62,11 +63,11 @@ func checkUsable(fsys FS, db string) error {
 
 // checkMeta reads all metadata: without it a node cannot start, and nobody refills it piece by piece.
 func (s *Store) checkMeta() error {
-	lower := []byte{familyMeta}
-	return s.each(lower, successor(lower), func(it *pebble.Iterator) (bool, error) {
+	lower := []byte{record.FamilyMeta}
+	return s.each(lower, record.Successor(lower), func(it *pebble.Iterator) (bool, error) {
 		v, err := it.ValueAndErr()
 		if err == nil {
-			_, err = decodeBlob(it.Key(), v)
+			_, err = record.DecodeBlob(it.Key(), v)
 		}
 		if err != nil {
 			return false, fmt.Errorf("metadata %q: %w", it.Key()[1:], err)
