@@ -44,6 +44,11 @@ func (w *line) close(cause error) {
 	w.once.Do(func() {
 		w.cause = cause
 		close(w.done)
+		if tc, ok := w.nc.Conn.(*net.TCPConn); ok && !errors.Is(cause, ErrClosed) && !errors.Is(cause, errHungUp) {
+			// Requests that nobody waits for any more go with the connection: the kernel would deliver them
+			// after the cut, however long that takes. An error leaves it at that.
+			_ = tc.SetLinger(0)
+		}
 		w.nc.Close()
 	})
 }
