@@ -32,6 +32,14 @@ func (n *Node) storeOptions() store.Options {
 	return o
 }
 
+// room says whether this disk takes a write of so many bytes now.
+func (n *Node) room(bytes int) error {
+	if err := n.store.Stalled(); err != nil {
+		return err
+	}
+	return n.store.Room(bytes)
+}
+
 // openMender starts what refills corrupt records.
 func (n *Node) openMender() {
 	n.mender = repair.StartMender(repair.MenderOptions{

@@ -194,7 +194,7 @@ func (n *Node) openRequests() error {
 	n.flights = replica.NewFlights(uint64(n.o.Now().UnixMicro()))
 	n.replica = replica.New(replica.Options{
 		Self: n.o.ID, Store: n.store, Trees: n.store, Flights: n.flights, Settler: n.settler, View: n.state.View,
-		Limits: limits, Now: n.o.Now, Logger: n.log, Room: n.store.Room,
+		Limits: limits, Now: n.o.Now, Logger: n.log, Room: n.room,
 		Unsure: func() bool { return n.repairer.Unsure() },
 	})
 	n.openMender()

@@ -254,6 +254,8 @@ func asError(err error) error {
 		return &Error{Code: CodeKeyspaceUnknown, Detail: "the keyspace was dropped", Err: err}
 	case errors.Is(err, store.ErrHintsFull):
 		return &Error{Code: CodeOverloaded, Detail: "this node has no more room for hints; try another one", Retryable: true, Err: err}
+	case errors.Is(err, store.ErrStalled):
+		return &Error{Code: CodeNotReady, Detail: "the disk of this node does not sync", Retryable: true, Err: err}
 	case errors.Is(err, store.ErrDiskFull):
 		return &Error{Code: CodeDiskFull, Detail: err.Error(), Retryable: true, Err: err}
 	case errors.Is(err, store.ErrClosed):

@@ -171,6 +171,8 @@ func refused(err error) Code {
 		return code
 	case errors.Is(err, store.ErrDiskFull):
 		return CodeDiskFull
+	case errors.Is(err, store.ErrStalled):
+		return CodeNotReady
 	case errors.Is(err, store.ErrHintsFull):
 		return CodeOverloaded
 	}

@@ -48,7 +48,7 @@ type Options struct {
 	Unsure func() bool
 	Now    func() time.Time
 	Logger *slog.Logger
-	// Room says whether the disk has room for a write of so many bytes; nil: always.
+	// Room says whether the disk takes a write of so many bytes now; nil: always.
 	Room func(bytes int) error
 }
 

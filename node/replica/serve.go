@@ -117,6 +117,8 @@ func failure(err error) error {
 		return &peer.Error{Code: "keyspace_unknown", Detail: err.Error()}
 	case errors.Is(err, store.ErrHintsFull):
 		return &peer.Error{Code: "overloaded", Detail: "no more room for hints", Retryable: true}
+	case errors.Is(err, store.ErrStalled):
+		return &peer.Error{Code: "not_ready", Detail: err.Error(), Retryable: true}
 	case errors.Is(err, store.ErrDiskFull):
 		return &peer.Error{Code: "disk_full", Detail: err.Error(), Retryable: true}
 	case errors.Is(err, store.ErrClosed):

@@ -405,3 +405,42 @@ func TestFailedManifestStopsTheStore(t *testing.T) {
 		})
 	}
 }
+
+// A disk that hangs in a sync is noticed after a second, and so is its return.
+func TestStalledDisk(t *testing.T) {
+	var hang atomic.Bool
+	release := make(chan struct{})
+	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if hang.Load() && isLogSync(op) {
+			<-release
+		}
+		return nil
+	}))
+	var clock atomic.Int64
+	clock.Store(time.Now().UnixNano())
+	o := testOptions(fs, 1)
+	o.Now = func() time.Time { return time.Unix(0, clock.Load()) }
+	s := mustOpen(t, o)
+	mustUpdate(t, s, own(0, 1, "k"), Sync, write("v"))
+	clock.Add(int64(time.Hour))
+	if err := s.Stalled(); err != nil {
+		t.Fatalf("an idle disk: %v", err)
+	}
+	hang.Store(true)
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.Update(context.Background(), own(0, 1, "k"), Sync, write("w"))
+		done <- err
+	}()
+	for s.Stalled() == nil {
+		clock.Add(int64(10 * time.Millisecond)) // until the write waits, and then for a second
+	}
+	hang.Store(false)
+	close(release)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Stalled(); err != nil {
+		t.Fatalf("a disk that syncs again: %v", err)
+	}
+}
