@@ -12,7 +12,6 @@ import (
 	"dynamo/node/causal"
 	"dynamo/node/merkle"
 	"dynamo/node/record"
-	"dynamo/node/ring"
 )
 
 func compareTrees(a, b TreeID) int {
@@ -390,17 +389,6 @@ func (s *Store) dropTrees(match func(keyspace uint64) bool) error {
 		t.mu.Tree, t.mu.sound = merkle.Tree{}, true
 	}
 	return s.await(context.Background(), p)
-}
-
-// PartitionKeys returns how many own copies there are in a partition, over all keyspaces.
-func (s *Store) PartitionKeys(p ring.Partition) (n uint64) {
-	for _, id := range s.trees.all() {
-		if id.Partition == p {
-			root, _ := s.TreeRoot(id)
-			n += root.Count
-		}
-	}
-	return n
 }
 
 // keys is the number of own copies.

@@ -120,8 +120,8 @@ func (s *Store) barrier() (*pending, error) {
 
 // syncWait returns when p is durable.
 func (s *Store) syncWait(p *pending) error {
-	s.syncs.begin(s.now())
-	defer func() { s.syncs.end(s.now()) }()
+	s.syncs.Begin(s.now())
+	defer func() { s.syncs.End(s.now()) }()
 	if err := p.batch.SyncWait(); err != nil {
 		return s.fail(fmt.Errorf("store: sync of the write-ahead log: %w", err))
 	}
@@ -157,39 +157,10 @@ var ErrStalled = errors.New("store: the disk does not sync")
 // stallAfter is how long no sync may end before the disk counts as stalled: far above a healthy one.
 const stallAfter = time.Second
 
-// syncWatch sees whether waits for the log come to an end.
-type syncWatch struct {
-	// since is when the last wait ended, or when the first of those under way began.
-	mu struct {
-		sync.Mutex
-		waiting int
-		since   time.Time
-	}
-}
-
-func (w *syncWatch) begin(now time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.mu.waiting == 0 {
-		w.mu.since = now
-	}
-	w.mu.waiting++
-}
-
-func (w *syncWatch) end(now time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.mu.waiting--
-	w.mu.since = now
-}
-
 // Stalled returns ErrStalled while writes wait for the disk and none has got through for a second. A node
 // that still answers reads would be asked for every write otherwise, and hold each up.
 func (s *Store) Stalled() error {
-	w := &s.syncs
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.mu.waiting > 0 && s.now().Sub(w.mu.since) > stallAfter {
+	if s.syncs.Stalled(s.now(), stallAfter) {
 		return ErrStalled
 	}
 	return nil

@@ -9,7 +9,6 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"dynamo/node/record"
-	"dynamo/node/ring"
 )
 
 func (s *Store) newPlace() record.Place {
@@ -196,47 +195,6 @@ func (s *Store) queued(it *pebble.Iterator) (Hint, error) {
 		return Hint{}, err
 	}
 	return Hint{Ref: ref, Record: r, Bytes: len(key) + len(raw), Seq: p.Seq, First: p.Time()}, nil
-}
-
-// HasHint reports whether a hint is kept under ref, readable or not.
-func (s *Store) HasHint(ref Ref) (bool, error) {
-	if ref.HintFor == "" {
-		return false, errNotHint
-	}
-	key, err := ref.Encode()
-	if err != nil {
-		return false, err
-	}
-	if err := s.enter(); err != nil {
-		return false, err
-	}
-	defer s.exit()
-	raw, err := s.value(key)
-	if err != nil {
-		return false, s.readError(ref, "", err)
-	}
-	return raw != nil, nil
-}
-
-// HintsFor returns the nodes for which a hint of a key is kept.
-func (s *Store) HintsFor(p ring.Partition, keyspace uint64, key []byte) ([]string, error) {
-	s.hints.mu.Lock()
-	nodes := make([]string, 0, len(s.hints.mu.byNode))
-	for node := range s.hints.mu.byNode {
-		nodes = append(nodes, node)
-	}
-	s.hints.mu.Unlock()
-	out := nodes[:0]
-	for _, node := range nodes {
-		ok, err := s.HasHint(Ref{Partition: p, Keyspace: keyspace, Key: key, HintFor: node})
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			out = append(out, node)
-		}
-	}
-	return out, nil
 }
 
 // rebuildHints counts the hints that are there. Values

@@ -40,9 +40,6 @@ func TestQueueIsOldestFirstAndSurvivesACrash(t *testing.T) {
 	if got := queueOf(t, again, "n2"); got != "ab" {
 		t.Errorf("after a deletion and a crash %q", got)
 	}
-	if got, err := again.HintsFor(0, 1, []byte("a")); fmt.Sprint(got) != "[n2]" || err != nil {
-		t.Errorf("hints of a: %v, %v", got, err)
-	}
 }
 
 func TestManyDeletionsShareASync(t *testing.T) {

@@ -59,7 +59,7 @@ type Store struct {
 	hintMaxBytes int64
 	counts       counts
 	wal          walMarks
-	syncs        syncWatch
+	syncs        disk.SyncWatch
 	space        *spaceGuard
 	// onCorrupt hears of records that are there and cannot be read.
 	onCorrupt func(Ref)
