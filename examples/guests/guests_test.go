@@ -69,7 +69,7 @@ func vectors(t *testing.T) []vector {
 	return out
 }
 
-func read(t *testing.T, name string) []byte {
+func read(t testing.TB, name string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(name)
 	if err != nil {
@@ -79,7 +79,7 @@ func read(t *testing.T, name string) []byte {
 }
 
 // built is the module that a command makes when OUT among its words is the file to write.
-func built(t *testing.T, env []string, command ...string) []byte {
+func built(t testing.TB, env []string, command ...string) []byte {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "cart.wasm")
 	command[slices.Index(command, "OUT")] = out
@@ -92,7 +92,7 @@ func built(t *testing.T, env []string, command ...string) []byte {
 }
 
 // modules are the committed ones, and those that are built now: Go's are too large to commit.
-func modules(t *testing.T) map[string]*resolver.Module {
+func modules(t testing.TB) map[string]*resolver.Module {
 	t.Helper()
 	wasip1 := []string{"GOOS=wasip1", "GOARCH=wasm"}
 	code := map[string][]byte{
@@ -181,6 +181,20 @@ func TestLanguages(t *testing.T) {
 			t.Errorf("%d of %d were refused: the inputs are one-sided", refused, rounds)
 		}
 	})
+}
+
+// BenchmarkMerge is a merge of two small carts, in an instance that is there already.
+func BenchmarkMerge(b *testing.B) {
+	req := request([][]byte{[]byte(`{"items":{"apple":3}}`), []byte(`{"items":{"apple":1,"pear":1}}`)})
+	for language, m := range modules(b) {
+		b.Run(language, func(b *testing.B) {
+			for b.Loop() {
+				if _, _, err := m.Merge(b.Context(), req, 1<<20); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }
 
 // randomCart has SKUs of characters where spellings and orders differ.
