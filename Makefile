@@ -12,7 +12,7 @@ SEED     ?= 1
 SECONDS  ?= 60
 NETWORK  ?= auto
 
-.PHONY: all build demo test lint unit storm fuzz fuzz-short soak chaos scenarios bench examples clean
+.PHONY: all build demo test lint unit storm fuzz fuzz-short soak chaos scenarios bench examples guests clean
 
 all: build
 
@@ -28,7 +28,7 @@ lint: ## formatting, vet, staticcheck, modernisers
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt: $$out"; exit 1; fi
 	@out=$$($(TOOLS) gofumpt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofumpt: $$out"; exit 1; fi
 	$(GO) vet ./...
-	GOOS=wasip1 GOARCH=wasm $(GO) vet ./examples/cart-merge/guest
+	GOOS=wasip1 GOARCH=wasm $(GO) vet ./resolver/guest ./examples/cart-merge/guest ./examples/guests/go ./examples/guests/command-go
 	$(TOOLS) staticcheck ./...
 	$(GO) fix -diff ./...
 
@@ -59,6 +59,9 @@ bench: ## benchmarks, in a form that benchstat reads
 examples: ## rebuild the committed guest modules
 	cd examples/cart-merge && GOOS=wasip1 GOARCH=wasm $(GO) build -buildmode=c-shared -trimpath -buildvcs=false -ldflags='-s -w -buildid=' -o cart.wasm ./guest
 	$(GO) run ./examples/cart-merge/embed examples/cart-merge/cart.wasm examples/cart-merge/samples/*.json
+
+guests: ## rebuild the example guests of all languages that this machine can compile
+	GO='$(GO)' ./examples/guests/build.sh
 
 clean:
 	rm -rf bin dynamo-data data

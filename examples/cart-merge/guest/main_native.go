@@ -5,6 +5,8 @@ package main
 import (
 	"fmt"
 	"os"
+
+	"dynamo/examples/cart-merge/cart"
 )
 
 // main, outside of WebAssembly, merges carts in files, so that the rules can be
@@ -17,19 +19,15 @@ func main() {
 }
 
 func mergeFiles(names []string) error {
-	var carts []cart
+	var carts [][]byte
 	for _, name := range names {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			return err
 		}
-		c, err := parseCart(text)
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		carts = append(carts, c)
+		carts = append(carts, text)
 	}
-	merged, err := mergeCarts(carts).encode()
+	merged, err := cart.Merge(carts)
 	if err != nil {
 		return err
 	}

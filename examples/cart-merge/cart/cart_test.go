@@ -1,43 +1,27 @@
-package main
+package cart
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"testing"
 )
 
-// request builds what the store would send.
-func request(values ...string) []byte {
-	b := binary.LittleEndian.AppendUint32(nil, requestMagic)
-	b = binary.LittleEndian.AppendUint32(b, 0)
-	b = append(b, bytesField([]byte("carts"))...)
-	b = append(b, bytesField([]byte("alice"))...)
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(values)))
-	for i, v := range values {
-		b = binary.LittleEndian.AppendUint32(b, 0)
-		b = binary.LittleEndian.AppendUint64(b, uint64(i))
-		b = append(b, bytesField([]byte("application/json"))...)
-		b = append(b, bytesField([]byte(v))...)
+func valuesOf(values ...string) [][]byte {
+	var out [][]byte
+	for _, v := range values {
+		out = append(out, []byte(v))
 	}
-	return b
-}
-
-// answerOf splits a response into its parts.
-func answerOf(b []byte) (status uint32, contentType, payload string) {
-	r := &reader{rest: b}
-	return r.u32(), string(r.bytes()), string(r.bytes())
+	return out
 }
 
 func merge(t *testing.T, values ...string) string {
 	t.Helper()
-	status, contentType, payload := answerOf(resolve(request(values...)))
-	if status != statusValue || contentType != "application/json" {
-		t.Fatalf("%q: status %d, %s, %s", values, status, contentType, payload)
+	merged, err := Merge(valuesOf(values...))
+	if err != nil {
+		t.Fatalf("%q: %v", values, err)
 	}
-	return payload
+	return string(merged)
 }
 
 func TestMerge(t *testing.T) {
@@ -61,23 +45,11 @@ func TestRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		`{"items":{"a":9007199254740992}}`, `{"items":{"a":1,"a":2}}`, `{"items":{"a":{}}}`, `{"items":{"a":1}} x`,
 		`{"items":{"a":1}}{}`, `{"items":{"a":1}`, `{"items":{"\ud800":1}}`, "{\"items\":{\"\xff\":1}}",
 	} {
-		for _, r := range [][]byte{request(`{"items":{}}`, bad), request(bad, `{"items":{}}`)} {
-			if status, _, message := answerOf(resolve(r)); status != statusError || message == "" {
-				t.Errorf("%q: status %d, %q", bad, status, message)
+		for _, values := range [][][]byte{valuesOf(`{"items":{}}`, bad), valuesOf(bad, `{"items":{}}`)} {
+			if got, err := Merge(values); err == nil {
+				t.Errorf("%q: got %s", values, got)
 			}
 		}
-	}
-}
-
-func TestMalformedFrames(t *testing.T) {
-	good := request(`{"items":{}}`, `{"items":{}}`)
-	for n := range good {
-		if status, _, _ := answerOf(resolve(good[:n])); status != statusError {
-			t.Errorf("the first %d bytes gave status %d", n, status)
-		}
-	}
-	if status, _, _ := answerOf(resolve(append(good, 0))); status != statusError {
-		t.Error("a byte too many was accepted")
 	}
 }
 
@@ -134,28 +106,20 @@ func TestNothingAddedIsLost(t *testing.T) {
 	}
 }
 
-func TestAncestorIsNotMerged(t *testing.T) {
-	b := request(`{"items":{"old":9}}`, `{"items":{"a":1}}`, `{"items":{"b":1}}`)
-	at := slices.Index(b, 3) // the count, and after it the first sibling's flags
-	b[at+4] = flagAncestor
-	if _, _, got := answerOf(resolve(b)); got != `{"items":{"a":1,"b":1}}` {
-		t.Errorf("got %s", got)
-	}
-}
-
-func FuzzResolve(f *testing.F) {
-	f.Add(request(`{"items":{"a":1}}`, `{"items":{"b":2}}`))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		status, _, payload := answerOf(resolve(b))
-		if status == statusError {
+// FuzzMerge: any bytes are refused or merged to a canonical cart.
+func FuzzMerge(f *testing.F) {
+	f.Add([]byte(`{"items":{"a":1}}`), []byte(`{"items":{"b":2}}`))
+	f.Fuzz(func(t *testing.T, a, b []byte) {
+		merged, err := Merge([][]byte{a, b})
+		if err != nil {
 			return
 		}
-		c, err := parseCart([]byte(payload))
+		c, err := parseCart(merged)
 		if err != nil {
-			t.Fatalf("the result %s is no cart: %v", payload, err)
+			t.Fatalf("the result %s is no cart: %v", merged, err)
 		}
-		if again, err := c.encode(); err != nil || string(again) != payload {
-			t.Fatalf("%s is not canonical: %s, %v", payload, again, err)
+		if again, err := c.encode(); err != nil || string(again) != string(merged) {
+			t.Fatalf("%s is not canonical: %s, %v", merged, again, err)
 		}
 	})
 }

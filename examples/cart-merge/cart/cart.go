@@ -1,4 +1,6 @@
-package main
+// Package cart merges shopping carts. It knows nothing of the store: carts are JSON, and go in and come out
+// as bytes.
+package cart
 
 import (
 	"bytes"
@@ -6,11 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 )
+
+// ContentType is that of a cart.
+const ContentType = "application/json"
 
 // maxQuantity is the largest quantity that every JSON reader, JavaScript's
 // included, can hold exactly.
@@ -20,6 +24,19 @@ const maxQuantity = 1<<53 - 1
 //
 //	{"items":{"apple":3,"pear":1}}
 type cart map[string]uint64
+
+// Merge parses carts, merges them and spells the result. An error means that one is no cart.
+func Merge(values [][]byte) ([]byte, error) {
+	carts := make([]cart, 0, len(values))
+	for _, v := range values {
+		c, err := parseCart(v)
+		if err != nil {
+			return nil, err
+		}
+		carts = append(carts, c)
+	}
+	return mergeCarts(carts).encode()
+}
 
 // mergeCarts keeps every SKU that is in any cart, with the largest quantity
 // seen for it. Taking a maximum gives the same result in whatever order and
@@ -129,29 +146,4 @@ func expect(d *json.Decoder, want json.Token) error {
 		return fmt.Errorf("not a cart: want %v, not %v", want, got)
 	}
 	return nil
-}
-
-// resolve answers one request of the store: it merges the siblings' values.
-func resolve(request []byte) []byte {
-	siblings, err := readRequest(request)
-	if err != nil {
-		return errorResponse(err)
-	}
-	var carts []cart
-	for _, s := range siblings {
-		// The version before the conflict tells nothing that a maximum needs.
-		if s.ancestor {
-			continue
-		}
-		c, err := parseCart(s.value)
-		if err != nil {
-			return errorResponse(err)
-		}
-		carts = append(carts, c)
-	}
-	merged, err := mergeCarts(carts).encode()
-	if err != nil {
-		return errorResponse(err)
-	}
-	return slices.Concat(response(statusValue, "application/json"), bytesField(merged))
 }
