@@ -108,7 +108,7 @@ typedef struct {
 
 typedef struct {
 	item *items;
-	size_t count, room;
+	size_t count, room; /* room for so many */
 } list;
 
 /* parser reads one cart. The first fault sets why, and nothing moves any more. */
@@ -290,16 +290,16 @@ static bool quantity(parser *p, uint64_t *q) {
 	return true;
 }
 
+/* add needs no copying to grow: nothing else is allocated meanwhile, so the new room follows the old. */
 static bool add(list *l, item it) {
+	enum { STEP = 64 };
 	if (l->count == l->room) {
-		size_t room = l->room ? 2 * l->room : 64;
-		item *bigger = allocate(room * sizeof(item));
-		if (!bigger)
+		item *more = allocate(STEP * sizeof(item));
+		if (!more)
 			return false;
-		for (size_t i = 0; i < l->count; i++)
-			bigger[i] = l->items[i];
-		l->items = bigger;
-		l->room = room;
+		if (!l->items)
+			l->items = more;
+		l->room += STEP;
 	}
 	l->items[l->count++] = it;
 	return true;
@@ -350,28 +350,37 @@ static bool before(const item *a, const item *b) {
 	return c ? c < 0 : a->cart < b->cart;
 }
 
-static void sift(item *items, size_t root, size_t count) {
-	item it = items[root];
-	for (size_t child; (child = 2 * root + 1) < count; root = child) {
-		if (child + 1 < count && before(&items[child], &items[child + 1]))
-			child++;
-		if (!before(&it, &items[child]))
-			break;
-		items[root] = items[child];
-	}
-	items[root] = it;
+/* run_end is where the ascending run that begins at i ends. */
+static size_t run_end(const list *l, size_t i) {
+	if (i < l->count)
+		i++;
+	while (i < l->count && !before(&l->items[i], &l->items[i - 1]))
+		i++;
+	return i;
 }
 
-/* sort is heapsort: no recursion, and no input is slow. */
-static void sort(list *l) {
-	for (size_t i = l->count / 2; i-- > 0;)
-		sift(l->items, i, l->count);
-	for (size_t n = l->count; n > 1;) {
-		item last = l->items[--n];
-		l->items[n] = l->items[0];
-		l->items[0] = last;
-		sift(l->items, 0, n);
+/*
+ * sort merges neighbouring runs until there is one. A cart as this module spells it is a run, so mostly
+ * there is not much to do; and no input is slow, since each round halves their number. False: out of memory.
+ */
+static bool sort(list *l) {
+	item *to = allocate(l->count * sizeof(item));
+	if (!to)
+		return false;
+	while (run_end(l, 0) < l->count) {
+		size_t n = 0;
+		while (n < l->count) {
+			size_t a = n, a_end = run_end(l, a), b = a_end, b_end = run_end(l, b);
+			while (a < a_end || b < b_end) {
+				bool first = b == b_end || (a < a_end && !before(&l->items[b], &l->items[a]));
+				to[n++] = l->items[first ? a++ : b++];
+			}
+		}
+		item *swap = l->items;
+		l->items = to;
+		to = swap;
 	}
+	return true;
 }
 
 /* unite makes one item of those with the same SKU. False: a cart has a SKU twice. */
@@ -496,7 +505,8 @@ EXPORT("dynamo_resolve_v1") uint64_t dynamo_resolve_v1(uint8_t *request, uint32_
 	}
 	if (r.bad || r.left)
 		return fail("malformed request frame");
-	sort(&l);
+	if (!sort(&l))
+		return fail("out of memory");
 	if (!unite(&l))
 		return fail("a SKU is there twice");
 	size_t value_size = spell_cart(NULL, &l);

@@ -7,8 +7,6 @@
 //! quantity, in ascending order of the SKUs' bytes and without spaces: replicas compare bytes. What is no
 //! cart is refused, and the store then keeps all versions.
 
-use std::collections::BTreeMap;
-
 const REQUEST_MAGIC: u32 = 0x314d_5944;
 const FLAG_ANCESTOR: u32 = 2;
 const STATUS_VALUE: u32 = 0;
@@ -25,17 +23,31 @@ const BAD_FRAME: &str = "malformed request frame";
 
 type Result<T> = std::result::Result<T, String>;
 
-/// Ordered by the bytes of the SKUs, as Rust orders strings.
-type Cart = BTreeMap<String, u64>;
+/// One SKU of one cart. Items are ordered by SKU, which Rust orders by its bytes, then by cart.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Item {
+    sku: String,
+    cart: u32,
+    quantity: u64,
+}
 
-/// merge keeps every SKU with its largest quantity.
-fn merge(carts: Vec<Cart>) -> Cart {
-    let mut merged = Cart::new();
-    for (sku, quantity) in carts.into_iter().flatten() {
-        let most = merged.entry(sku).or_insert(0);
-        *most = quantity.max(*most);
+/// merge keeps every SKU with its largest quantity. Sorting goes by runs that are sorted already, as carts
+/// are that were merged before: a map would look up each SKU.
+fn merge(mut items: Vec<Item>) -> Result<Vec<Item>> {
+    items.sort();
+    for pair in items.windows(2) {
+        if pair[0].sku == pair[1].sku && pair[0].cart == pair[1].cart {
+            return Err(format!("SKU {:?} is there twice", pair[0].sku));
+        }
     }
-    merged
+    items.dedup_by(|next, kept| {
+        let same = next.sku == kept.sku;
+        if same {
+            kept.quantity = kept.quantity.max(next.quantity);
+        }
+        same
+    });
+    Ok(items)
 }
 
 /// Parser reads one cart.
@@ -62,8 +74,8 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    fn cart(&mut self) -> Result<Cart> {
-        let mut cart = Cart::new();
+    /// cart appends the items of the cart with this number.
+    fn cart(&mut self, cart: u32, items: &mut Vec<Item>) -> Result<()> {
         self.expect(b'{')?;
         if self.string()? != "items" {
             return Err(NOT_A_CART.into());
@@ -72,7 +84,10 @@ impl<'a> Parser<'a> {
         self.expect(b'{')?;
         if self.peek() != Some(b'}') {
             loop {
-                self.item(&mut cart)?;
+                let sku = self.string()?;
+                self.expect(b':')?;
+                let quantity = self.quantity()?;
+                items.push(Item { sku, cart, quantity });
                 if self.peek() != Some(b',') {
                     break;
                 }
@@ -82,20 +97,9 @@ impl<'a> Parser<'a> {
         self.expect(b'}')?;
         self.expect(b'}')?;
         match self.peek() {
-            None => Ok(cart),
+            None => Ok(()),
             Some(_) => Err("something follows the cart".into()),
         }
-    }
-
-    fn item(&mut self, cart: &mut Cart) -> Result<()> {
-        let sku = self.string()?;
-        self.expect(b':')?;
-        let quantity = self.quantity()?;
-        if cart.contains_key(&sku) {
-            return Err(format!("SKU {:?} is there twice", sku));
-        }
-        cart.insert(sku, quantity);
-        Ok(())
     }
 
     fn quantity(&mut self) -> Result<u64> {
@@ -173,15 +177,15 @@ impl<'a> Parser<'a> {
     }
 }
 
-fn spell(cart: &Cart) -> String {
+fn spell(items: &[Item]) -> String {
     let mut out = String::from(r#"{"items":{"#);
-    for (i, (sku, quantity)) in cart.iter().enumerate() {
+    for (i, item) in items.iter().enumerate() {
         if i > 0 {
             out.push(',');
         }
-        spell_string(&mut out, sku);
+        spell_string(&mut out, &item.sku);
         out.push(':');
-        out += &quantity.to_string();
+        out += &item.quantity.to_string();
     }
     out + "}}"
 }
@@ -242,8 +246,8 @@ fn resolve(request: &[u8]) -> Result<String> {
     f.u32()?; // flags
     f.bytes()?; // keyspace
     f.bytes()?; // key
-    let mut carts = Vec::new();
-    for _ in 0..f.u32()? {
+    let mut items = Vec::new();
+    for cart in 0..f.u32()? {
         let flags = f.u32()?;
         f.take(8)?; // time
         f.bytes()?; // content type
@@ -251,11 +255,11 @@ fn resolve(request: &[u8]) -> Result<String> {
         // The version before the conflict tells nothing that a maximum needs.
         if flags & FLAG_ANCESTOR == 0 {
             let text = std::str::from_utf8(value).map_err(|_| "not valid UTF-8")?;
-            carts.push(Parser { text, at: 0 }.cart()?);
+            Parser { text, at: 0 }.cart(cart, &mut items)?;
         }
     }
     match f.0 {
-        [] => Ok(spell(&merge(carts))),
+        [] => Ok(spell(&merge(items)?)),
         _ => Err(BAD_FRAME.into()),
     }
 }
