@@ -25,7 +25,11 @@ func (n *Node) checkLaws(ctx context.Context, ks cluster.Keyspace, m *resolver.M
 		return coordinator.ResolverCheck{Outcome: string(laws.Inconclusive), Detail: err.Error()}
 	}
 	samples = append(samples, n.liveValues(ks)...)
-	r := laws.CheckModule(ctx, m, ks.Name, ks.MaxValueBytes, samples, laws.Options{Rounds: lawRounds})
+	return lawAnswer(laws.CheckModule(ctx, m, ks.Name, ks.MaxValueBytes, samples, laws.Options{Rounds: lawRounds}), len(samples))
+}
+
+// lawAnswer is what an upload says of a check.
+func lawAnswer(r laws.Report, samples int) coordinator.ResolverCheck {
 	out := coordinator.ResolverCheck{Outcome: string(r.Outcome), Tested: r.Tested, Failed: r.Failed, Evidence: len(r.Evidence)}
 	switch r.Outcome {
 	case laws.Unlawful:
@@ -35,7 +39,7 @@ func (n *Node) checkLaws(ctx context.Context, ks cluster.Keyspace, m *resolver.M
 	case laws.Untested:
 		out.Detail = "neither the module nor the keyspace holds two different values to test with"
 	default:
-		out.Detail = fmt.Sprintf("%d equations held on %d samples, %d could not be tested", r.Tested, len(samples), r.Failed)
+		out.Detail = fmt.Sprintf("%d equations held on %d samples, %d could not be tested", r.Tested, samples, r.Failed)
 	}
 	return out
 }

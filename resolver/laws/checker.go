@@ -28,6 +28,7 @@ type checker struct {
 	o         Options
 	rng       *rand.Rand
 	pool      []value
+	samples   int // the first ones of the pool
 	plain     int // rounds on the samples as they are, and in turn
 	// The merges of this round, since the laws have many in common; nil if none are to be kept.
 	done map[string]merged
@@ -256,7 +257,7 @@ func (c *checker) inputs(n int) []value {
 	for i := range size(n) {
 		var v value
 		if n < c.plain {
-			v = c.pool[(n+i)%(c.plain/2)]
+			v = c.pool[(n+i)%c.samples]
 		} else {
 			v = c.pool[c.rng.IntN(len(c.pool))]
 			if i == 0 || c.rng.IntN(3) == 0 {

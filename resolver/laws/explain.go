@@ -61,9 +61,9 @@ func (t finding) violation() *Violation {
 	return v
 }
 
-// collect keeps an equation as evidence while there is room: a share for every law, and the broken one always.
+// collect keeps an equation as evidence while there is room, a share for every law.
 func (c *checker) collect(law string, t finding) {
-	if t.l.equal(t.r) && c.report.Laws[law] > max(1, c.o.Evidence/4) || len(c.report.Evidence) >= c.o.Evidence {
+	if c.report.Laws[law] > max(1, c.o.Evidence/4) || len(c.report.Evidence) >= c.o.Evidence {
 		return
 	}
 	e := t.equationOf(law)

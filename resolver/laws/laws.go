@@ -106,7 +106,7 @@ func Check(ctx context.Context, merge Merge, samples [][]byte, o Options) Report
 	defer enough()
 	c := &checker{
 		ctx: ctx, searching: searching, merge: merge, o: o, rng: rand.New(rand.NewPCG(max(o.Seed, 1), 0)),
-		pool: pool, plain: 2 * len(pool), report: Report{Laws: make(map[string]int)},
+		pool: pool, samples: len(pool), plain: min(2*len(pool), (o.Rounds+1)/2), report: Report{Laws: make(map[string]int)},
 	}
 	var broken *finding
 	for n := 0; n < o.Rounds && searching.Err() == nil && broken == nil; n++ {
