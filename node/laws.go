@@ -25,19 +25,21 @@ func (n *Node) checkLaws(ctx context.Context, ks cluster.Keyspace, m *resolver.M
 		return coordinator.ResolverCheck{Outcome: string(laws.Inconclusive), Detail: err.Error()}
 	}
 	samples = append(samples, n.liveValues(ks)...)
-	merge := func(ctx context.Context, in []resolver.Sibling) (resolver.Response, error) {
-		resp, _, err := m.Merge(ctx, resolver.Request{Keyspace: ks.Name, Key: []byte("law-check"), Siblings: in}, ks.MaxValueBytes)
-		return resp, err
-	}
-	r := laws.Check(ctx, merge, samples, laws.Options{Rounds: lawRounds})
-	out := coordinator.ResolverCheck{Outcome: string(r.Outcome)}
+	return lawAnswer(laws.CheckModule(ctx, m, ks.Name, ks.MaxValueBytes, samples, laws.Options{Rounds: lawRounds}), len(samples))
+}
+
+// lawAnswer is what an upload says of a check.
+func lawAnswer(r laws.Report, samples int) coordinator.ResolverCheck {
+	out := coordinator.ResolverCheck{Outcome: string(r.Outcome), Tested: r.Tested, Failed: r.Failed, Evidence: len(r.Evidence)}
 	switch r.Outcome {
 	case laws.Unlawful:
-		out.Detail = r.Violation.String()
+		v := r.Violation
+		out.Detail = v.String()
+		out.Law, out.Equation, out.Inputs, out.Outputs, out.Loss = v.Law, v.Text, v.Inputs, v.Outputs[:], v.Loss
 	case laws.Untested:
 		out.Detail = "neither the module nor the keyspace holds two different values to test with"
 	default:
-		out.Detail = fmt.Sprintf("%d equations held on %d samples, %d could not be tested", r.Tested, len(samples), r.Failed)
+		out.Detail = fmt.Sprintf("%d equations held on %d samples, %d could not be tested", r.Tested, samples, r.Failed)
 	}
 	return out
 }

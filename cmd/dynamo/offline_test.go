@@ -109,10 +109,16 @@ func TestResolverCheck(t *testing.T) {
 		if code != c.code || !strings.Contains(out, "module.wasm: ok\n") || !strings.Contains(out, "\nlaws     "+c.laws+": ") || !strings.Contains(errs, c.errs) {
 			t.Errorf("%s: exit %d\n%s%s", c.laws, code, out, errs)
 		}
+		if strings.Contains(out, "\nbroken law: commutative, f(") != (c.laws == "unlawful") {
+			t.Errorf("%s: %s", c.laws, out)
+		}
 		code, out, errs = cli(t, append(args, "-o", "json")...)
 		var r checkReport
 		if err := json.Unmarshal([]byte(out), &r); err != nil || code != c.code || string(r.Laws) != c.laws || (r.Broken != nil) != (c.laws == "unlawful") {
 			t.Errorf("%s: exit %d, %v\n%s%s", c.laws, code, err, out, errs)
+		}
+		if (len(r.Evidence) > 0) != (r.Tested > 0) || r.Broken != nil && (len(r.Broken.Inputs) != 2 || r.Broken.Loss == "" || string(r.Broken.Left) != string(r.Broken.Outputs[0])) {
+			t.Errorf("%s: %+v", c.laws, r)
 		}
 	}
 }

@@ -1,11 +1,11 @@
 package main
 
 import (
-	"context"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -52,9 +52,10 @@ func newResolverCheck() *cobra.Command {
 		Use:   "check FILE.wasm",
 		Short: "Check a module offline: ABI, limits and merge laws",
 		Long: `Tests the laws on the samples that the module carries (custom section dynamo.samples)
-and on the files of --samples. A broken law is printed with a counterexample, exit 1.
-So is a check of the laws that tested nothing ("untested": give samples), or on whose
-samples the module always failed ("inconclusive"). It is a test, not a proof.
+and on the files of --samples, and on mutations of both that the module accepts. A broken
+law is printed with a small counterexample, exit 1. Exit 1 is also for a check that tested
+nothing ("untested": give samples), or that could not test every law because the module
+failed on too much ("inconclusive"). It is a test, not a proof.
 
   dynamo resolver check cart.wasm --samples carts/`,
 		Args: usageArgs(cobra.ExactArgs(1)),
@@ -104,43 +105,47 @@ func readSamples(dir string) ([][]byte, error) {
 	return out, nil
 }
 
-// lawTime is how long an offline check takes at the most.
-const lawTime = 5 * time.Second
-
 // checkReport is the result of an offline check.
 type checkReport struct {
-	File    string        `json:"file"`
-	SHA256  string        `json:"sha256"`
-	ABI     string        `json:"abi"`
-	Size    int           `json:"size"`
-	Samples int           `json:"samples"`
-	Laws    laws.Outcome  `json:"laws"`
-	Tested  int           `json:"tested"`
-	Failed  int           `json:"failed"`
-	Broken  *checkFailure `json:"violation,omitempty"`
+	File     string          `json:"file"`
+	SHA256   string          `json:"sha256"`
+	ABI      string          `json:"abi"`
+	Size     int             `json:"size"`
+	Samples  int             `json:"samples"`
+	Laws     laws.Outcome    `json:"laws"`
+	Tested   int             `json:"tested"`
+	ByLaw    map[string]int  `json:"tested_by_law"`
+	Deletes  int             `json:"tested_with_deletes"`
+	Ancestor int             `json:"tested_with_ancestor"`
+	Failed   int             `json:"failed"`
+	Broken   *checkFailure   `json:"violation,omitempty"`
+	Evidence []laws.Equation `json:"evidence,omitempty"`
 }
 
 // checkFailure is a broken law: two results that ought to be equal.
 type checkFailure struct {
-	Law    string   `json:"law"`
-	Inputs [][]byte `json:"inputs_base64"`
-	Left   []byte   `json:"left_base64"`
-	Right  []byte   `json:"right_base64"`
+	laws.Violation
+	Left  []byte `json:"left_base64"`
+	Right []byte `json:"right_base64"`
 }
 
 // run tests the laws and prints what was tested. Only a lawful module is no error.
 func (k checkReport) run(c *cobra.Command, form output, m *resolver.Module, samples [][]byte) error {
-	merge := func(ctx context.Context, in []resolver.Sibling) (resolver.Response, error) {
-		resp, _, err := m.Merge(ctx, resolver.Request{Keyspace: "check", Key: []byte("law-check"), Siblings: in}, resolver.DefaultLimits().OutputBytes)
-		return resp, err
+	o := laws.Options{}
+	if onTerminal(c.ErrOrStderr()) {
+		o.Progress = func(p laws.Progress) { showProgress(c.ErrOrStderr(), p) }
 	}
-	r := laws.Check(c.Context(), merge, samples, laws.Options{Time: lawTime})
+	r := laws.CheckModule(c.Context(), m, "check", resolver.DefaultLimits().OutputBytes, samples, o)
+	if o.Progress != nil {
+		fmt.Fprint(c.ErrOrStderr(), clearLine)
+	}
 	if err := c.Context().Err(); err != nil {
 		return fmt.Errorf("the check was interrupted: %w", err) // what was tested so far proves nothing
 	}
-	k.Laws, k.Tested, k.Failed = r.Outcome, r.Tested, r.Failed
+	k.Laws, k.Tested, k.Failed, k.ByLaw = r.Outcome, r.Tested, r.Failed, r.Laws
+	k.Deletes, k.Ancestor, k.Evidence = r.Deletes, r.Ancestors, r.Evidence
 	if v := r.Violation; v != nil {
-		k.Broken = &checkFailure{v.Law, v.Inputs, v.Left, v.Right}
+		k.Broken = &checkFailure{*v, v.Outputs[0], v.Outputs[1]}
 	}
 	if form == outputJSON {
 		if err := printJSON(c, k); err != nil {
@@ -149,6 +154,9 @@ func (k checkReport) run(c *cobra.Command, form output, m *resolver.Module, samp
 	} else {
 		fmt.Fprintf(c.OutOrStdout(), "module   %s: ok\nsha256   %s\nabi      %s\nsize     %d\nlaws     %s: %d equations tested on %d samples, %d could not be\n",
 			k.File, k.SHA256, k.ABI, k.Size, k.Laws, k.Tested, k.Samples, k.Failed)
+		if r.Violation != nil {
+			fmt.Fprint(c.OutOrStdout(), "\n", r.Violation.Explain())
+		}
 	}
 	switch r.Outcome {
 	case laws.Lawful:
@@ -159,6 +167,28 @@ func (k checkReport) run(c *cobra.Command, form output, m *resolver.Module, samp
 		return errors.New("the laws are untested: give at least two different samples with --samples")
 	}
 	return errors.New("the laws are untested: the module refused too many of the samples")
+}
+
+// clearLine goes to the start of a terminal's line and empties it.
+const clearLine = "\r\x1b[K"
+
+// onTerminal reports whether a person watches.
+func onTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// showProgress keeps one line up to date.
+func showProgress(w io.Writer, p laws.Progress) {
+	what := "testing laws"
+	if p.Shrinking {
+		what = "a law is broken, looking for a small example"
+	}
+	fmt.Fprintf(w, "%s%s: round %d of %d, %d equations tested, %d could not be", clearLine, what, p.Round, p.Rounds, p.Tested, p.Failed)
 }
 
 func newResolverRun() *cobra.Command {

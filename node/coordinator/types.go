@@ -158,6 +158,18 @@ type ResolverUpload struct {
 type ResolverCheck struct {
 	Outcome string `json:"outcome"`
 	Detail  string `json:"detail,omitempty"`
+	// Tested and Failed count equations that were tested, and that the module refused or failed.
+	Tested int `json:"tested,omitempty"`
+	Failed int `json:"failed,omitempty"`
+	// Evidence is how many of the tested ones were kept with their inputs and outputs.
+	Evidence int `json:"evidence,omitempty"`
+	// Of an unlawful module, the law, the equation and what its two sides came to: nil is a delete.
+	Law      string   `json:"law,omitempty"`
+	Equation string   `json:"equation,omitempty"`
+	Inputs   [][]byte `json:"inputs_base64,omitempty"`
+	Outputs  [][]byte `json:"outputs_base64,omitempty"`
+	// Loss says how data would be lost.
+	Loss string `json:"loss,omitempty"`
 }
 
 // ResolverVersion is one uploaded module of a keyspace.

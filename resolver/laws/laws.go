@@ -8,13 +8,9 @@
 package laws
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
-	"strings"
 	"time"
 
 	"dynamo/resolver"
@@ -34,93 +30,138 @@ const (
 	Untested Outcome = "untested"
 )
 
-// Merge runs the module on siblings, from its initial state.
+// The laws, as violations and evidence name them.
+const (
+	Deterministic = "deterministic"
+	Commutative   = "commutative"
+	Associative   = "associative"
+	Idempotent    = "idempotent"
+	// Canonical is broken by outputs that are equal as JSON but not in bytes.
+	Canonical = "canonical"
+)
+
+// Merge runs the module on siblings, from its initial state. The ancestor, if any, comes first.
 type Merge func(ctx context.Context, siblings []resolver.Sibling) (resolver.Response, error)
+
+// Defaults of the options.
+const (
+	DefaultBudget   = 5 * time.Second
+	defaultRounds   = 200
+	defaultEvidence = 32
+)
 
 // Options bound a check. Zero fields take the default in brackets.
 type Options struct {
-	// Time is how long the check may take [2 s]; what is tested by then counts.
-	Time time.Duration
+	// Budget is how long the check may take [5 s]; what is tested by then counts. A quarter of it is kept for
+	// making a counterexample small.
+	Budget time.Duration
 	// Seed chooses the combinations [1].
 	Seed uint64
-	// Rounds is how many triples are tested at the most [200].
+	// Rounds is how many sets of siblings are tested at the most [200].
 	Rounds int
+	// Deletes says that the module wants to see concurrent deletes, so they are among the inputs.
+	Deletes bool
+	// Evidence bounds the equations that the report lists [32]; the values in them have 64 KiB at the most.
+	Evidence int
+	// Progress, if not nil, is called after each round, by the goroutine of the check.
+	Progress func(Progress)
 }
 
-// Violation is a law that does not hold, with a counterexample that was seen twice. If it is that of
-// determinism, the two outputs are those of one merge, or of one sequence of merges of the inputs.
-type Violation struct {
-	Law    string
-	Inputs [][]byte
-	// Left and Right are the two outputs that ought to be equal; nil is a deletion.
-	Left, Right []byte
-}
-
-// String tells a person what is wrong.
-func (v Violation) String() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s: ", v.Law)
-	for i, in := range v.Inputs {
-		fmt.Fprintf(&b, "%c = %s, ", 'a'+i, excerpt(in))
-	}
-	fmt.Fprintf(&b, "one side gives %s, the other %s", excerpt(v.Left), excerpt(v.Right))
-	return b.String()
-}
-
-func excerpt(b []byte) string {
-	const most = 120
-	if b == nil {
-		return "a deletion"
-	}
-	if len(b) > most {
-		return fmt.Sprintf("%q...", b[:most])
-	}
-	return fmt.Sprintf("%q", b)
+// Progress is how far a check has come.
+type Progress struct {
+	// Round is the number of rounds done, of Rounds at the most; time may end it earlier.
+	Round, Rounds int
+	// Tested and Failed are those of the Report.
+	Tested, Failed int
+	// Shrinking says that a law is broken, and the counterexample is being made small.
+	Shrinking bool
 }
 
 // Report is the result of a check.
 type Report struct {
 	Outcome Outcome
-	// Tested counts laws that were tested to the end, Failed merges that the module refused or failed.
+	// Tested counts equations that were tested to the end, Failed those that the module refused or failed.
 	Tested, Failed int
-	Violation      *Violation
+	// Laws counts the tested ones by law. An equation that holds proves its outputs canonical, too.
+	Laws map[string]int
+	// Deletes and Ancestors count those with a delete among the inputs, and with an ancestor.
+	Deletes, Ancestors int
+	// Evidence are some of the tested equations, of every law the first ones.
+	Evidence  []Equation
+	Violation *Violation
 }
 
 // Check tests the laws on samples, of which the first 256 different ones count. It returns early only
 // when ctx ends, and bounds merges by handing them a ctx; a merge that does not heed it is waited for.
-// Equal arguments test equal merges, as far as the time allows.
+// Equal arguments test equal merges, as far as the time allows. Samples and reports are not copied.
 func Check(ctx context.Context, merge Merge, samples [][]byte, o Options) Report {
-	if o.Time == 0 {
-		o.Time = 2 * time.Second
-	}
-	if o.Rounds == 0 {
-		o.Rounds = 200
-	}
+	o = o.withDefaults()
 	pool := distinct(samples)
 	if len(pool) < 2 {
 		return Report{Outcome: Untested}
 	}
-	ctx, cancel := context.WithTimeout(ctx, o.Time)
+	ctx, cancel := context.WithTimeout(ctx, o.Budget)
 	defer cancel()
+	searching, enough := context.WithTimeout(ctx, o.Budget/4*3)
+	defer enough()
 	c := &checker{
-		ctx: ctx, merge: merge, rng: rand.New(rand.NewPCG(max(o.Seed, 1), 0)),
-		pool: pool, plain: 2 * len(pool), untested: make(map[string]bool),
+		ctx: ctx, searching: searching, merge: merge, o: o, rng: rand.New(rand.NewPCG(max(o.Seed, 1), 0)),
+		pool: pool, samples: len(pool), plain: min(2*len(pool), (o.Rounds+1)/2), report: Report{Laws: make(map[string]int)},
 	}
-	for _, l := range c.laws(value{}, value{}, value{}) {
-		c.untested[l.name] = true
+	var broken *finding
+	for n := 0; n < o.Rounds && searching.Err() == nil && broken == nil; n++ {
+		broken = c.round(n)
+		c.progress(n+1, broken != nil)
 	}
-	for n := 0; n < o.Rounds && ctx.Err() == nil && c.report.Violation == nil; n++ {
-		c.round(n)
+	if broken != nil {
+		c.report.Violation = c.shrunk(*broken).violation()
 	}
-	switch {
-	case c.report.Violation != nil:
-		c.report.Outcome = Unlawful
-	case len(c.untested) > 0:
-		c.report.Outcome = Inconclusive
-	default:
-		c.report.Outcome = Lawful
-	}
+	c.report.Outcome = c.outcome()
 	return c.report
+}
+
+// CheckModule is Check of a compiled module, on behalf of a keyspace whose values have at most maxValueBytes.
+func CheckModule(ctx context.Context, m *resolver.Module, keyspace string, maxValueBytes int, samples [][]byte, o Options) Report {
+	o.Deletes = m.WantsDeleted()
+	merge := func(ctx context.Context, in []resolver.Sibling) (resolver.Response, error) {
+		resp, _, err := m.Merge(ctx, resolver.Request{Keyspace: keyspace, Key: []byte("law-check"), Siblings: in}, maxValueBytes)
+		return resp, err
+	}
+	return Check(ctx, merge, samples, o)
+}
+
+func (o Options) withDefaults() Options {
+	if o.Budget == 0 {
+		o.Budget = DefaultBudget
+	}
+	if o.Rounds == 0 {
+		o.Rounds = defaultRounds
+	}
+	if o.Evidence == 0 {
+		o.Evidence = defaultEvidence
+	}
+	return o
+}
+
+func (c *checker) outcome() Outcome {
+	if c.report.Violation != nil {
+		return Unlawful
+	}
+	for _, l := range []string{Deterministic, Commutative, Associative, Idempotent} {
+		if c.report.Laws[l] == 0 {
+			return Inconclusive
+		}
+	}
+	if c.o.Deletes && c.report.Deletes == 0 {
+		return Inconclusive
+	}
+	return Lawful
+}
+
+func (c *checker) progress(round int, shrinking bool) {
+	if c.o.Progress != nil {
+		c.o.Progress(Progress{round, c.o.Rounds, c.report.Tested, c.report.Failed, shrinking})
+	}
 }
 
 func distinct(in [][]byte) []value {
@@ -135,226 +176,10 @@ func distinct(in [][]byte) []value {
 	return out
 }
 
-// value is what a merge takes and gives.
-type value struct {
-	bytes   []byte
-	timeMs  uint64
-	deleted bool // bytes are nil then, and otherwise not
-}
-
 // written is a value as a client would have written it. Its time depends on its bytes alone, so that a
 // resolver which goes by time is judged fairly.
 func written(b []byte) value {
 	h := fnv.New32a()
 	_, _ = h.Write(b) // never fails
 	return value{bytes: append([]byte{}, b...), timeMs: 1 + uint64(h.Sum32())}
-}
-
-func (v value) equal(w value) bool { return v.deleted == w.deleted && bytes.Equal(v.bytes, w.bytes) }
-
-type checker struct {
-	ctx   context.Context
-	merge Merge
-	rng   *rand.Rand
-	pool  []value
-	plain int // rounds on the samples as they are, and in turn
-	// The merges of this round, since the laws have many in common.
-	done     map[string]merged
-	untested map[string]bool
-	report   Report
-}
-
-type merged struct {
-	value value
-	err   error
-}
-
-// errRefused says that the module would not merge these inputs.
-var errRefused = errors.New("laws: the module does not merge these inputs")
-
-// run merges values in the order given. As in the store, the result is as new as the newest of them, or as
-// the one that was selected.
-func (c *checker) run(values ...value) (value, error) {
-	in := make([]resolver.Sibling, len(values))
-	newest := uint64(0)
-	for i, v := range values {
-		if v.deleted {
-			// Whether the module sees deletes among the siblings is not known here.
-			return value{}, errRefused
-		}
-		in[i] = resolver.Sibling{Value: bytes.Clone(v.bytes), TimeMs: v.timeMs}
-		newest = max(newest, v.timeMs)
-	}
-	resp, err := c.merge(c.ctx, in)
-	switch {
-	case err != nil:
-		return value{}, fmt.Errorf("%w: %w", errRefused, err)
-	case resp.Status == resolver.StatusValue:
-		return value{bytes: append([]byte{}, resp.Payload...), timeMs: newest}, nil
-	case resp.Status == resolver.StatusDeleted:
-		return value{deleted: true, timeMs: newest}, nil
-	case resp.Status == resolver.StatusSelect && resp.Index >= 0 && resp.Index < len(values):
-		return values[resp.Index], nil
-	}
-	return value{}, errRefused
-}
-
-// f is run, once for equal values in a round.
-func (c *checker) f(values ...value) (value, error) {
-	var key []byte
-	for _, v := range values {
-		key = fmt.Appendf(key, "%v %d %q,", v.deleted, v.timeMs, v.bytes)
-	}
-	m, ok := c.done[string(key)]
-	if !ok {
-		m.value, m.err = c.run(values...)
-		c.done[string(key)] = m
-	}
-	return m.value, m.err
-}
-
-// round takes three values, the first rounds from the samples as they are, later ones with mutations
-// that the module accepts, and tests every law on them.
-func (c *checker) round(n int) {
-	c.done = make(map[string]merged)
-	a, b, d := c.pick(n), c.pick(n+1), c.pick(n+2)
-	if n >= c.plain {
-		d = c.mutated(d)
-	}
-	for _, law := range c.laws(a, b, d) {
-		if c.ctx.Err() != nil {
-			return
-		}
-		left, right, err := law.sides()
-		if err != nil {
-			c.report.Failed++
-			continue
-		}
-		if !left.equal(right) {
-			if c.report.Violation, err = c.again(law, left, right); err != nil {
-				c.report.Failed++
-				continue
-			}
-		}
-		c.report.Tested++
-		delete(c.untested, law.name)
-		if c.report.Violation != nil {
-			return
-		}
-	}
-}
-
-// again tests a broken law anew and tells which one it is that is broken: sides that are not what they
-// were prove that the module is not deterministic, and nothing of any other law.
-func (c *checker) again(l law, left, right value) (*Violation, error) {
-	v := &Violation{Law: l.name, Left: left.bytes, Right: right.bytes}
-	for _, in := range l.inputs {
-		v.Inputs = append(v.Inputs, in.bytes)
-	}
-	if l.name == deterministic {
-		return v, nil
-	}
-	c.done = make(map[string]merged)
-	left2, right2, err := l.sides()
-	switch {
-	case err != nil:
-		return nil, err
-	case !left2.equal(left):
-		v.Law, v.Right = deterministic, left2.bytes
-	case !right2.equal(right):
-		v.Law, v.Left, v.Right = deterministic, right.bytes, right2.bytes
-	}
-	return v, nil
-}
-
-func (c *checker) pick(n int) value {
-	if n < c.plain {
-		return c.pool[n%(c.plain/2)]
-	}
-	return c.pool[c.rng.IntN(len(c.pool))]
-}
-
-const deterministic = "deterministic"
-
-type law struct {
-	name   string
-	inputs []value
-	sides  func() (left, right value, err error)
-}
-
-// laws are the equations of one triple.
-func (c *checker) laws(a, b, d value) []law {
-	pair, triple := []value{a, b}, []value{a, b, d}
-	type side = func() (value, error)
-	both := func(l, r side) func() (value, value, error) {
-		return func() (value, value, error) {
-			x, err := l()
-			if err != nil {
-				return x, x, err
-			}
-			y, err := r()
-			return x, y, err
-		}
-	}
-	f := func(vs ...value) side { return func() (value, error) { return c.f(vs...) } }
-	of := func(l, r side) side {
-		return func() (value, error) {
-			x, y, err := both(l, r)()
-			if err != nil {
-				return x, err
-			}
-			return c.f(x, y)
-		}
-	}
-	is := func(v value) side { return func() (value, error) { return v, nil } }
-	fresh := func() (value, error) { return c.run(a, b) }
-	return []law{
-		{deterministic, pair, both(f(a, b), fresh)},
-		{"commutative", pair, both(f(a, b), f(b, a))},
-		{"idempotent: f(f(a,b),a) = f(a,b)", pair, both(of(f(a, b), is(a)), f(a, b))},
-		{"canonical: merging a result with itself changes nothing", pair, both(of(f(a, b), f(a, b)), f(a, b))},
-		{"associative: f(f(a,b),c) = f(a,b,c)", triple, both(of(f(a, b), is(d)), f(a, b, d))},
-		{"associative: f(f(b,c),a) = f(c,b,a)", triple, both(of(f(b, d), is(a)), f(d, b, a))},
-		{"associative: f(f(a,b),f(b,c)) = f(a,b,c)", triple, both(of(f(a, b), f(b, d)), f(a, b, d))},
-	}
-}
-
-// mutated changes a value a little, in ways that leave most text formats valid, until the module
-// accepts it; the value itself if it never does. What is accepted joins the pool.
-func (c *checker) mutated(v value) value {
-	const tries = 8
-	for range tries {
-		m := written(c.mutate(v.bytes))
-		if m.equal(v) {
-			continue
-		}
-		if _, err := c.f(m, v); err == nil {
-			if len(c.pool) < maxSamples {
-				c.pool = append(c.pool, m)
-			}
-			return m
-		}
-	}
-	return v
-}
-
-func (c *checker) mutate(v []byte) []byte {
-	m := bytes.Clone(v)
-	if len(m) == 0 {
-		return m
-	}
-	i := c.rng.IntN(len(m))
-	for range len(m) {
-		switch ch := m[i]; {
-		case ch >= '0' && ch <= '9':
-			m[i] = byte('1' + c.rng.IntN(9))
-			return m
-		case ch >= 'a' && ch <= 'z':
-			m[i] = byte('a' + c.rng.IntN(26))
-			return m
-		}
-		i = (i + 1) % len(m)
-	}
-	m[i] ^= byte(1 << c.rng.IntN(8))
-	return m
 }

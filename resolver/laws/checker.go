@@ -1,0 +1,302 @@
+package laws
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+
+	"dynamo/resolver"
+)
+
+// value is what a merge takes and gives.
+type value struct {
+	bytes   []byte
+	timeMs  uint64
+	deleted bool // bytes are nil then, and otherwise not
+}
+
+func (v value) equal(w value) bool { return v.deleted == w.deleted && bytes.Equal(v.bytes, w.bytes) }
+
+type checker struct {
+	ctx context.Context
+	// searching ends before ctx does: what is left is for the counterexample.
+	searching context.Context
+	merge     Merge
+	o         Options
+	rng       *rand.Rand
+	pool      []value
+	samples   int // the first ones of the pool
+	plain     int // rounds on the samples as they are, and in turn
+	// The merges of this round, since the laws have many in common; nil if none are to be kept.
+	done map[string]merged
+	// Merges of the first rounds, which are repeated in later ones: a module must not remember.
+	early         []finding
+	evidenceBytes int
+	report        Report
+}
+
+type merged struct {
+	value value
+	err   error
+}
+
+// finding is an equation on inputs, and what its sides came to.
+type finding struct {
+	equation
+	inputs     []value
+	ancestor   *value
+	l, r       value
+	unrepeated bool // one merge gave two outputs
+}
+
+// errRefused says that the module would not merge these inputs.
+var errRefused = errors.New("laws: the module does not merge these inputs")
+
+// run merges values in the order given. As in the store, the result is as new as the newest of them, or as
+// the one that was selected.
+func (c *checker) run(ancestor *value, values []value) (value, error) {
+	var in []resolver.Sibling
+	if ancestor != nil {
+		in = append(in, resolver.Sibling{Value: bytes.Clone(ancestor.bytes), TimeMs: ancestor.timeMs, Ancestor: true})
+	}
+	first := len(in)
+	newest := uint64(0)
+	deletes := 0
+	for _, v := range values {
+		if v.deleted {
+			deletes++
+		}
+		in = append(in, resolver.Sibling{Value: bytes.Clone(v.bytes), TimeMs: v.timeMs, Deleted: v.deleted})
+		newest = max(newest, v.timeMs)
+	}
+	if deletes > 0 && !c.o.Deletes || deletes > 1 {
+		return value{}, errRefused // the store never asks that
+	}
+	resp, err := c.merge(c.ctx, in)
+	switch {
+	case err != nil:
+		return value{}, fmt.Errorf("%w: %w", errRefused, err)
+	case resp.Status == resolver.StatusValue:
+		return value{bytes: append([]byte{}, resp.Payload...), timeMs: newest}, nil
+	case resp.Status == resolver.StatusDeleted:
+		return value{deleted: true, timeMs: newest}, nil
+	case resp.Status == resolver.StatusSelect && resp.Index >= first && resp.Index < len(in):
+		return values[resp.Index-first], nil
+	}
+	return value{}, errRefused
+}
+
+// once is run, once for equal values in a round.
+func (c *checker) once(ancestor *value, values []value) (value, error) {
+	if c.done == nil {
+		return c.run(ancestor, values)
+	}
+	var key []byte
+	for _, v := range values {
+		key = fmt.Appendf(key, "%v %d %q,", v.deleted, v.timeMs, v.bytes)
+	}
+	m, ok := c.done[string(key)]
+	if !ok {
+		m.value, m.err = c.run(ancestor, values)
+		c.done[string(key)] = m
+	}
+	return m.value, m.err
+}
+
+func (c *checker) eval(e expr, inputs []value, ancestor *value) (value, error) {
+	if e.args == nil {
+		return inputs[e.leaf], nil
+	}
+	values := make([]value, len(e.args))
+	for i, a := range e.args {
+		v, err := c.eval(a, inputs, ancestor)
+		if err != nil {
+			return v, err
+		}
+		values[i] = v
+	}
+	return c.once(ancestor, values)
+}
+
+// test works out both sides.
+func (c *checker) test(t *finding) (err error) {
+	if t.l, err = c.eval(t.left, t.inputs, t.ancestor); err != nil {
+		return err
+	}
+	t.r, err = c.eval(t.right, t.inputs, t.ancestor)
+	return err
+}
+
+// sizes are the numbers of siblings of the rounds, in turn. Most faults show with two or three.
+func size(n int) int { return []int{3, 2, 3, 4, 3, 3, 4, 3, 5}[n%9] }
+
+// round takes some values, in the first rounds the samples as they are, later ones with mutations that the module
+// accepts, and tests every law on them. Every other round has an ancestor, or a delete if the module wants it.
+func (c *checker) round(n int) *finding {
+	c.done = make(map[string]merged)
+	t := finding{inputs: c.inputs(n)}
+	if len(t.inputs) < 2 {
+		return nil
+	}
+	switch {
+	case n%4 == 1:
+		t.ancestor = new(c.pool[c.rng.IntN(len(c.pool))])
+	case n%4 == 2 && c.o.Deletes:
+		i := c.rng.IntN(len(t.inputs))
+		t.inputs[i] = value{deleted: true, timeMs: t.inputs[i].timeMs}
+	}
+	for _, q := range equations(len(t.inputs)) {
+		t.equation = q
+		if broken := c.judge(t, c.test); broken != nil {
+			return broken
+		}
+	}
+	whole := equations(len(t.inputs))[0].right
+	t.equation = equation{whole, whole}
+	var err error
+	t.l, err = c.eval(whole, t.inputs, t.ancestor)
+	c.done = nil
+	if err == nil {
+		if len(c.early) < maxEarly {
+			c.early = append(c.early, t)
+			c.learn(t.l)
+		}
+		if broken := c.judge(t, c.repeat); broken != nil {
+			return broken
+		}
+	}
+	if len(c.early) == 0 {
+		return nil
+	}
+	return c.judge(c.early[n%len(c.early)], c.repeat)
+}
+
+// maxEarly bounds the merges that are repeated.
+const maxEarly = 8
+
+// repeat works out the right side of an equation whose left one was worked out before.
+func (c *checker) repeat(t *finding) (err error) {
+	t.r, err = c.eval(t.right, t.inputs, t.ancestor)
+	return err
+}
+
+// judge tests one equation and counts it. A broken one is tested anew before it is returned.
+func (c *checker) judge(t finding, test func(*finding) error) *finding {
+	if c.searching.Err() != nil {
+		return nil
+	}
+	if err := test(&t); err != nil {
+		c.report.Failed++
+		return nil
+	}
+	if !t.l.equal(t.r) {
+		broken, err := c.again(t)
+		if err != nil {
+			c.report.Failed++
+			return nil
+		}
+		c.count(broken)
+		return &broken
+	}
+	c.count(t)
+	return nil
+}
+
+func (c *checker) count(t finding) {
+	c.report.Tested++
+	if t.ancestor != nil {
+		c.report.Ancestors++
+	}
+	if slices.ContainsFunc(t.inputs, func(v value) bool { return v.deleted }) {
+		c.report.Deletes++
+	}
+	law := t.law()
+	c.report.Laws[law]++
+	c.collect(law, t)
+}
+
+// reruns is how often a broken law is tested anew, if there is time. Once is needed; more tell what is random from
+// what is wrong always.
+const reruns = 32
+
+// again tests a broken law anew and tells which one it is that is broken: sides that are not what they
+// were prove that the module is not deterministic, and nothing of any other law.
+func (c *checker) again(t finding) (finding, error) {
+	if t.equation.law() == Deterministic {
+		t.unrepeated = true
+		return t, nil
+	}
+	c.done = nil
+	for n := range reruns {
+		next := t
+		if err := c.test(&next); err != nil {
+			if n == 0 {
+				return t, err
+			}
+			break
+		}
+		switch {
+		case !next.l.equal(t.l):
+			t.equation, t.r, t.unrepeated = equation{t.left, t.left}, next.l, true
+			return t, nil
+		case !next.r.equal(t.r):
+			t.equation, t.l, t.r, t.unrepeated = equation{t.right, t.right}, t.r, next.r, true
+			return t, nil
+		}
+	}
+	return t, nil
+}
+
+// inputs takes the siblings of a round: in the first rounds the samples in turn, then any of the pool, one
+// or all of them mutated. No two are equal.
+func (c *checker) inputs(n int) []value {
+	var out []value
+	for i := range size(n) {
+		var v value
+		if n < c.plain {
+			v = c.pool[(n+i)%c.samples]
+		} else {
+			v = c.pool[c.rng.IntN(len(c.pool))]
+			if i == 0 || c.rng.IntN(3) == 0 {
+				v = c.mutated(v)
+			}
+		}
+		if !slices.ContainsFunc(out, v.equal) {
+			out = append(out, v)
+		}
+	}
+	// Two samples alone do not make a triple, but with what came of them they may.
+	for _, v := range c.pool {
+		if len(out) < min(size(n), 3) && !slices.ContainsFunc(out, v.equal) {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+// learn adds a value that the module gave or takes to the pool.
+func (c *checker) learn(v value) {
+	if len(c.pool) < maxSamples && !v.deleted && !slices.ContainsFunc(c.pool, v.equal) {
+		c.pool = append(c.pool, v)
+	}
+}
+
+// mutated changes a value a little until the module accepts it beside the value it was made of; the value
+// itself if it never does. What is accepted joins the pool.
+func (c *checker) mutated(v value) value {
+	const tries = 6
+	for range tries {
+		m := written(c.mutate(v.bytes))
+		if m.equal(v) || len(m.bytes) > maxSampleBytes {
+			continue
+		}
+		if _, err := c.run(nil, []value{m, v}); err == nil {
+			c.learn(m)
+			return m
+		}
+	}
+	return v
+}
