@@ -3,13 +3,14 @@ package laws
 import (
 	"bytes"
 	"cmp"
+	"iter"
 	"slices"
 	"strconv"
 )
 
 // Bounds on the search for a small counterexample.
 const (
-	maxShrinkTests = 5000
+	maxShrinkTests = 20_000
 	// repeats is how often a merge is repeated to see whether it is always the same: Go, for one, starts at one of eight
 	// places of a small map.
 	repeats = 64
@@ -33,12 +34,12 @@ func (c *checker) shrunk(t finding) finding {
 	tests := 0
 	for again := true; again; {
 		again = false
-		for _, q := range found.smaller() {
-			if q.size().compare(found.size()) >= 0 {
-				continue
-			}
+		for q := range found.smaller {
 			if tests++; tests > maxShrinkTests || c.ctx.Err() != nil {
 				break
+			}
+			if q.size().compare(found.size()) >= 0 {
+				continue
 			}
 			if broken(&q) {
 				found, again = q, true
@@ -152,44 +153,46 @@ func (t finding) size() extent {
 	return s
 }
 
-// smaller are findings to try in place of this one, the boldest first.
-func (t finding) smaller() []finding {
-	var out []finding
+// smaller are findings to try in place of this one, the boldest first. It is an iter.Seq, as there can be many.
+func (t finding) smaller(yield func(finding) bool) {
 	for i := range t.inputs {
 		for as := -1; as < len(t.inputs); as++ { // without it, or another one in its place
-			if q, ok := t.without(i, as); ok {
-				out = append(out, q)
+			if q, ok := t.without(i, as); ok && !yield(q) {
+				return
 			}
 		}
 	}
-	if t.ancestor != nil {
-		q := t
-		q.ancestor = nil
-		out = append(out, q)
+	if q := t; t.ancestor != nil {
+		if q.ancestor = nil; !yield(q) {
+			return
+		}
 	}
 	if !t.unrepeated {
 		for _, eq := range equations(len(t.inputs)) {
 			q := t
-			q.equation = eq
-			out = append(out, q)
+			if q.equation = eq; !yield(q) {
+				return
+			}
 		}
 	}
 	for i, v := range t.inputs {
-		for _, b := range smallerBytes(v) {
+		for b := range smallerBytes(v) {
 			q := t
 			q.inputs = slices.Clone(t.inputs)
-			q.inputs[i] = written(b)
-			out = append(out, q)
+			if q.inputs[i] = written(b); !yield(q) {
+				return
+			}
 		}
 	}
-	if t.ancestor != nil {
-		for _, b := range smallerBytes(*t.ancestor) {
-			q := t
-			q.ancestor = new(written(b))
-			out = append(out, q)
+	if t.ancestor == nil {
+		return
+	}
+	for b := range smallerBytes(*t.ancestor) {
+		q := t
+		if q.ancestor = new(written(b)); !yield(q) {
+			return
 		}
 	}
-	return out
 }
 
 // without takes input i out of the equation, and puts another one in its place if as is one.
@@ -216,29 +219,34 @@ func (t finding) without(i, as int) (finding, bool) {
 }
 
 // smallerBytes are shorter and plainer spellings: of JSON other JSON, of bytes other bytes.
-func smallerBytes(v value) [][]byte {
-	if v.deleted {
-		return nil
-	}
-	if t, err := parseTree(v.bytes); err == nil {
-		return smallerTrees(t)
-	}
-	var out [][]byte
-	for n := len(v.bytes); n > 0; n /= 2 {
-		for at := 0; at+n <= len(v.bytes); at += n {
-			out = append(out, slices.Delete(bytes.Clone(v.bytes), at, at+n))
+func smallerBytes(v value) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		if v.deleted {
+			return
 		}
-	}
-	for i, ch := range v.bytes[:min(len(v.bytes), 256)] {
-		for _, plain := range []byte("01ab") {
-			if plain < ch && isWord(ch) {
+		if t, err := parseTree(v.bytes); err == nil {
+			smallerTrees(t, yield)
+			return
+		}
+		for n := len(v.bytes); n > 0; n /= 2 {
+			for at := 0; at+n <= len(v.bytes); at += n {
+				if !yield(slices.Delete(bytes.Clone(v.bytes), at, at+n)) {
+					return
+				}
+			}
+		}
+		for i, ch := range v.bytes[:min(len(v.bytes), 256)] {
+			for _, plain := range []byte("01ab") {
+				if plain >= ch || !isWord(ch) {
+					continue
+				}
 				b := bytes.Clone(v.bytes)
-				b[i] = plain
-				out = append(out, b)
+				if b[i] = plain; !yield(b) {
+					return
+				}
 			}
 		}
 	}
-	return out
 }
 
 func isWord(ch byte) bool {
@@ -248,42 +256,57 @@ func isWord(ch byte) bool {
 // maxShrinkNodes bounds the nodes of a value that are simplified one by one.
 const maxShrinkNodes = 512
 
-func smallerTrees(t *tree) [][]byte {
-	out := [][]byte{t.append(nil)} // at least without spaces
+func smallerTrees(t *tree, yield func([]byte) bool) {
+	if !yield(t.append(nil)) { // at least without spaces
+		return
+	}
 	nodes := t.nodes()
 	for i := range nodes[:min(len(nodes), maxShrinkNodes)] {
-		try := func(change func(n *tree)) {
+		for change := range simpler(nodes[i]) {
 			c := t.clone()
 			change(c.nodes()[i])
-			out = append(out, c.append(nil))
-		}
-		n := nodes[i]
-		kids := len(n.kids)
-		if kids > 3 { // halves first
-			try(func(n *tree) { n.kids, n.fields = n.kids[:kids/2], n.fields[:min(len(n.fields), kids/2)] })
-			try(func(n *tree) { n.kids, n.fields = n.kids[kids/2:], n.fields[min(len(n.fields), kids/2):] })
-		}
-		for j := range min(kids, maxShrinkNodes) {
-			try(func(n *tree) { n.drop(j) })
-			try(func(n *tree) { *n = *n.kids[j] })
-		}
-		for j, name := range n.fields {
-			for _, s := range smallerTexts(name) {
-				try(func(n *tree) { n.fields[j] = s })
-			}
-		}
-		switch n.kind {
-		case '"':
-			for _, s := range smallerTexts(n.text) {
-				try(func(n *tree) { n.text = s })
-			}
-		case '0':
-			for _, s := range smallerNumbers(n.text) {
-				try(func(n *tree) { n.text = s })
+			if !yield(c.append(nil)) {
+				return
 			}
 		}
 	}
-	return out
+}
+
+// simpler are changes that make a node simpler, to be done to a copy of it.
+func simpler(n *tree) iter.Seq[func(*tree)] {
+	return func(yield func(func(*tree)) bool) {
+		kids := len(n.kids)
+		half := min(len(n.fields), kids/2)
+		// Halves first.
+		if kids > 3 && (!yield(func(n *tree) { n.kids, n.fields = n.kids[:kids/2], n.fields[:half] }) ||
+			!yield(func(n *tree) { n.kids, n.fields = n.kids[kids/2:], n.fields[half:] })) {
+			return
+		}
+		for j := range min(kids, maxShrinkNodes) {
+			if !yield(func(n *tree) { n.drop(j) }) || !yield(func(n *tree) { *n = *n.kids[j] }) {
+				return
+			}
+		}
+		for j, name := range n.fields {
+			for _, s := range smallerTexts(name) {
+				if !yield(func(n *tree) { n.fields[j] = s }) {
+					return
+				}
+			}
+		}
+		var texts []string
+		switch n.kind {
+		case '"':
+			texts = smallerTexts(n.text)
+		case '0':
+			texts = smallerNumbers(n.text)
+		}
+		for _, s := range texts {
+			if !yield(func(n *tree) { n.text = s }) {
+				return
+			}
+		}
+	}
 }
 
 func smallerTexts(s string) []string {
