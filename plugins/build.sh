@@ -12,7 +12,7 @@ fi
 cd "$(dirname "$0")"
 for source in src/*.c; do
 	name=$(basename "$source" .c)
-	"$clang" --target=wasm32 -std=c11 -Oz -mbulk-memory -ffreestanding -nostdlib \
+	"$clang" --target=wasm32 -std=c11 -Os -mbulk-memory -ffreestanding -nostdlib \
 		-Wall -Wextra -Werror -Wno-unused-function \
 		-Wl,--no-entry -Wl,--strip-all -Wl,--stack-first -Wl,-z,stack-size=32768 \
 		-o "$out/$name.wasm" "$source"

@@ -13,16 +13,18 @@ typedef unsigned long long u64;
 typedef long long i64;
 
 #define NULL ((void *)0)
+#define NOINLINE __attribute__((noinline)) // what runs seldom is not worth its size twice
 #define EXPORT(name) __attribute__((export_name(name), used))
 
 // --- Memory: one heap that only grows, empty again at each request. ---
 
 #define PAGE 65536u
+#define SLACK 8u // load may read this far beyond what it is asked for
 
 extern u8 __heap_base;
 
 static u8 *top;           // first free byte
-static u32 limit;         // bytes of memory; the heap is top..limit
+static u32 limit;         // end of the heap; SLACK bytes of memory follow
 static const char *wrong; // the first failure, or NULL
 static i32 wrong_sibling; // the sibling that is wrong, or -1
 static u32 wrong_byte;    // where in its value
@@ -34,10 +36,9 @@ static void fail(const char *why) {
   }
 }
 
-// room makes sure that n bytes are free. It fails when the host gives no more memory.
-static int room(u32 n) {
+// grow makes room for n bytes that are not free.
+static NOINLINE int grow(u32 n) {
   u32 at = (u32)top;
-  if (limit - at >= n) return 1;
   u32 missing = n - (limit - at);
   u32 pages = missing / PAGE + (missing % PAGE != 0);
   // At least a quarter more, so that a growing output does not ask for each page.
@@ -54,6 +55,9 @@ static int room(u32 n) {
   return 1;
 }
 
+// room makes sure that n bytes are free. It fails when the host gives no more memory.
+static int room(u32 n) { return limit - (u32)top >= n || grow(n); }
+
 // alloc returns n bytes, aligned to 4, or NULL after a failure.
 static void *alloc(u32 n) {
   if (n > 0x40000000u) {
@@ -68,12 +72,44 @@ static void *alloc(u32 n) {
 
 static void copy(u8 *to, const u8 *from, u32 n) { __builtin_memcpy(to, from, n); }
 
+// The store may stop a module at each turn of a loop, which takes far longer than the turn: texts are gone through
+// in words of 8 bytes.
+
+static u64 load(const u8 *p) {
+  u64 word;
+  __builtin_memcpy(&word, p, 8);
+  return word;
+}
+
 // compare orders bytes; of two of which one begins with the other, the longer is greater.
 static i32 compare(const u8 *a, u32 an, const u8 *b, u32 bn) {
   u32 n = an < bn ? an : bn;
-  for (u32 i = 0; i < n; i++)
-    if (a[i] != b[i]) return a[i] < b[i] ? -1 : 1;
+  for (u32 i = 0; i < n; i += 8) {
+    u64 x = load(a + i), y = load(b + i);
+    if (n - i < 8) {
+      u32 beyond = 64 - 8 * (n - i);
+      x <<= beyond;
+      y <<= beyond;
+    }
+    if (x != y) return __builtin_bswap64(x) < __builtin_bswap64(y) ? -1 : 1;
+  }
   return an < bn ? -1 : an > bn;
+}
+
+#define EACH 0x0101010101010101ull // times a byte: a word of it
+#define HIGH 0x8080808080808080ull
+
+// marks sets the high bits of the bytes of a word that a JSON string must escape. Only the lowest mark is exact. (Warren,
+// "Hacker's Delight", 2nd edition, section 6-1.)
+static u64 marks(u64 word) {
+  u64 quote = word ^ EACH * '"', slash = word ^ EACH * '\\';
+  return (((word - EACH * 0x20) & ~word) | ((quote - EACH) & ~quote) | ((slash - EACH) & ~slash)) & HIGH;
+}
+
+// unmarked counts the bytes before the first mark, at most n.
+static u32 unmarked(u64 marks, u32 n) {
+  u32 k = marks ? (u32)__builtin_ctzll(marks) / 8 : 8;
+  return k < n ? k : n;
 }
 
 static int equal_text(const u8 *a, u32 n, const char *text) {
@@ -175,7 +211,7 @@ struct reader {
   i32 sibling;
 };
 
-static struct node *bad(struct reader *r, const char *why) {
+static NOINLINE struct node *bad(struct reader *r, const char *why) {
   if (!wrong) {
     wrong = why;
     wrong_sibling = r->sibling;
@@ -335,6 +371,13 @@ static u32 rune_length(const u8 *p, const u8 *end) {
 static u8 *read_string(struct reader *r, u32 *len) {
   u8 *from = r->at, *to = r->at;
   while (r->at < r->end) {
+    if (to == r->at) {
+      u64 word = load(to);
+      u32 n = unmarked(marks(word) | (word & HIGH), (u32)(r->end - to));
+      to += n;
+      r->at = to;
+      if (n == 8 || to == r->end) continue;
+    }
     u8 c = *r->at;
     if (c == '"') {
       r->at++;
@@ -355,7 +398,10 @@ static u8 *read_string(struct reader *r, u32 *len) {
       bad(r, "not UTF-8");
       return NULL;
     }
-    while (n--) *to++ = *r->at++;
+    *to++ = *r->at++;
+    if (n > 1) *to++ = *r->at++;
+    if (n > 2) *to++ = *r->at++;
+    if (n > 3) *to++ = *r->at++;
   }
   bad(r, "a string without an end");
   return NULL;
@@ -428,28 +474,26 @@ static struct node *read_value(struct reader *r, int is_member) {
 // --- Writing: at the top of the heap. Allocate nothing between the beginning and the end of a text. ---
 
 static void put(u8 c) {
-  if ((u32)top < limit || room(1)) *top++ = c;
+  if (room(1)) *top++ = c;
 }
 
-static void put_bytes(const u8 *b, u32 n) {
+static NOINLINE void put_bytes(const u8 *b, u32 n) {
   if (!room(n)) return;
   copy(top, b, n);
   top += n;
 }
 
-static void put_text(const char *text) {
-  while (*text) put((u8)*text++);
+#define put_text(literal) put_bytes((const u8 *)(literal), sizeof(literal) - 1)
+
+static void set_u32(u8 *at, u32 v) { __builtin_memcpy(at, &v, 4); } // WebAssembly is little-endian
+
+static NOINLINE void put_u32(u32 v) {
+  if (!room(4)) return;
+  set_u32(top, v);
+  top += 4;
 }
 
-static void put_u32(u32 v) {
-  for (u32 i = 0; i < 4; i++) put((u8)(v >> 8 * i));
-}
-
-static void set_u32(u8 *at, u32 v) {
-  for (u32 i = 0; i < 4; i++) at[i] = (u8)(v >> 8 * i);
-}
-
-static void put_decimal(u32 v) {
+static NOINLINE void put_decimal(u32 v) {
   u8 digits[10];
   u32 n = 0;
   do digits[n++] = (u8)('0' + v % 10);
@@ -458,15 +502,16 @@ static void put_decimal(u32 v) {
 }
 
 // put_string escapes as little as JSON allows (RFC 8785, section 3.2.2.2).
-static void put_string(const u8 *s, u32 n) {
+static NOINLINE void put_string(const u8 *s, u32 n) {
   static const char hex[] = "0123456789abcdef";
   put('"');
   for (u32 i = 0; i < n; i++) {
+    u32 from = i, k;
+    do i += k = unmarked(marks(load(s + i)), n - i);
+    while (k == 8);
+    put_bytes(s + from, i - from);
+    if (i == n) break;
     u8 c = s[i];
-    if (c >= 0x20 && c != '"' && c != '\\') {
-      put(c);
-      continue;
-    }
     put('\\');
     switch (c) {
     case '"': case '\\': put(c); break;
@@ -559,7 +604,7 @@ struct frame {
   u8 *at, *end;
 };
 
-static u8 *take(struct frame *f, u32 n) {
+static NOINLINE u8 *take(struct frame *f, u32 n) {
   static u8 none[8];
   if ((u32)(f->end - f->at) < n) {
     fail("malformed request frame");
@@ -570,7 +615,7 @@ static u8 *take(struct frame *f, u32 n) {
   return taken;
 }
 
-static u32 take_u32(struct frame *f) {
+static NOINLINE u32 take_u32(struct frame *f) {
   u8 *p = take(f, 4);
   return (u32)p[0] | (u32)p[1] << 8 | (u32)p[2] << 16 | (u32)p[3] << 24;
 }
@@ -585,28 +630,38 @@ static u8 *take_bytes(struct frame *f, u32 *len) {
   return take(f, *len);
 }
 
-// begin writes the head of a response and returns where it starts; what is put until end() is the payload.
-static u8 *begin(enum status status, const char *type) {
-  u8 *at = top;
+#define JSON "application/json"
+
+// text_length is that of a text that ends with a zero byte.
+static NOINLINE u32 text_length(const char *text) {
   u32 n = 0;
-  while (type[n]) n++;
+  while (text[n]) n++;
+  return n;
+}
+
+// begin writes the head of a response and returns where it starts; what is put until end() is the payload.
+static NOINLINE u8 *begin(enum status status, const char *type) {
+  u32 n = text_length(type);
+  u8 *at = top;
   put_u32(status);
   put_u32(n);
-  put_text(type);
+  put_bytes((const u8 *)type, n);
   put_u32(0);
   return at;
 }
 
-static u64 end(u8 *response, const char *type) {
-  u32 n = 0;
-  while (type[n]) n++;
-  set_u32(response + 8 + n, (u32)(top - response) - 12 - n);
-  return (u64)(u32)response << 32 | (u32)(top - response);
+static NOINLINE u64 end(u8 *response, const char *type) {
+  u32 head = 12 + text_length(type), size = (u32)(top - response);
+  if (wrong) return 0;
+  set_u32(response + head - 4, size - head);
+  return (u64)(u32)response << 32 | size;
 }
 
-// A message always has room: the heap is emptied for it.
-static u64 failure(u8 *from) {
-  top = from;
+// failure is the answer when something is wrong. It always has room: it takes the place of the request.
+static u64 failure(u8 *request) {
+  const char *why = wrong;
+  wrong = NULL;
+  top = request;
   u8 *at = begin(ERROR, "");
   if (wrong_sibling >= 0) {
     put_text("sibling ");
@@ -615,7 +670,7 @@ static u64 failure(u8 *from) {
     put_decimal(wrong_byte);
     put_text(": ");
   }
-  put_text(wrong);
+  put_bytes((const u8 *)why, text_length(why));
   return end(at, "");
 }
 
@@ -625,7 +680,7 @@ static u64 merge(struct sibling *siblings, u32 n);
 
 EXPORT("dynamo_alloc") u8 *dynamo_alloc(u32 size) {
   top = &__heap_base;
-  limit = (u32)__builtin_wasm_memory_size(0) * PAGE;
+  limit = (u32)__builtin_wasm_memory_size(0) * PAGE - SLACK;
   wrong = NULL;
   u8 *at = alloc(size);
   return at ? at : (u8 *)-1; // an address where the host cannot write
@@ -657,10 +712,8 @@ EXPORT("dynamo_resolve_v1") u64 dynamo_resolve_v1(u8 *request, u32 size) {
 
 // --- What most plugins do. ---
 
-#define JSON "application/json"
-
 // parse reads the value of a sibling, which must be of one kind; what names it in a message.
-static struct node *parse(struct sibling *s, enum kind kind, const char *what) {
+static NOINLINE struct node *parse(struct sibling *s, enum kind kind, const char *what) {
   struct reader r = {s->value, s->value, s->value + s->len, 0, (i32)s->index};
   skip_space(&r);
   struct node *n = read_value(&r, 0);
@@ -675,7 +728,7 @@ static struct node *parse(struct sibling *s, enum kind kind, const char *what) {
 }
 
 // refuse blames the value of a sibling as a whole.
-static struct node *refuse(struct sibling *s, const char *why) {
+static NOINLINE struct node *refuse(struct sibling *s, const char *why) {
   struct reader r = {s->value, s->value, s->value, 0, (i32)s->index};
   return bad(&r, why);
 }
