@@ -85,7 +85,7 @@ func TestModules(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if info.ABI != resolver.ABIFunction || info.WantsDeleted != (name == "lww") || len(b) > 10<<10 {
+		if info.ABI != resolver.ABIFunction || info.WantsDeleted != (name == "lww") || len(b) > 14<<10 {
 			t.Errorf("%s: %+v, %d bytes", name, info, len(b))
 		}
 		b[0] = 1
