@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -223,5 +224,35 @@ func TestAncestorIsNotMerged(t *testing.T) {
 		if resp, _, err := load(t, r, name).Merge(t.Context(), req, 0); err != nil || string(resp.Payload) != in[3] {
 			t.Errorf("%s: %s, %v, want %s", name, resp.Payload, err, in[3])
 		}
+	}
+}
+
+// TestReadme: the examples of the table are true.
+func TestReadme(t *testing.T) {
+	r := newRuntime(t)
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, name := range plugins.Names() {
+		for line := range strings.Lines(string(text)) {
+			cells := strings.Split(line, "|")
+			if len(cells) != 7 || strings.TrimSpace(cells[1]) != "`"+name+"`" || name == "lww" {
+				continue
+			}
+			seen++
+			in, want, _ := strings.Cut(cells[4], " → ")
+			values := strings.Split(strings.Trim(strings.TrimSpace(in), "`"), "`, `")
+			if got, err := merge(load(t, r, name), values...); err != nil || "`"+got+"`" != strings.TrimSpace(want) {
+				t.Errorf("%s of %q is %q, %v, and the table says %s", name, values, got, err, want)
+			}
+			if b, _ := plugins.Module(name); fmt.Sprintf("%.1f KB", float64(len(b))/1000) != strings.TrimSpace(cells[5]) {
+				t.Errorf("%s has %d bytes, and the table says %s", name, len(b), cells[5])
+			}
+		}
+	}
+	if seen != len(plugins.Names())-1 {
+		t.Errorf("the table has examples of %d plugins", seen)
 	}
 }

@@ -38,7 +38,7 @@ func readModule(file string) ([]byte, error) {
 	}
 	b, ok := plugins.Module(name)
 	if !ok {
-		return nil, usageError{fmt.Errorf("there is no builtin resolver %q: there are %s", name, strings.Join(plugins.Names(), ", "))}
+		return nil, fmt.Errorf("there is no builtin resolver %q: there are %s", name, strings.Join(plugins.Names(), ", "))
 	}
 	return b, nil
 }
