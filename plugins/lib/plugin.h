@@ -84,13 +84,16 @@ static u64 load(const u8 *p) {
 // compare orders bytes; of two of which one begins with the other, the longer is greater.
 static i32 compare(const u8 *a, u32 an, const u8 *b, u32 bn) {
   u32 n = an < bn ? an : bn;
-  for (u32 i = 0; i < n; i += 8) {
-    u64 x = load(a + i), y = load(b + i);
-    if (n - i < 8) {
-      u32 beyond = 64 - 8 * (n - i);
-      x <<= beyond;
-      y <<= beyond;
-    }
+  while (n >= 8) {
+    u64 x = load(a), y = load(b);
+    if (x != y) return __builtin_bswap64(x) < __builtin_bswap64(y) ? -1 : 1;
+    a += 8;
+    b += 8;
+    n -= 8;
+  }
+  if (n) {
+    u32 beyond = 64 - 8 * n;
+    u64 x = load(a) << beyond, y = load(b) << beyond;
     if (x != y) return __builtin_bswap64(x) < __builtin_bswap64(y) ? -1 : 1;
   }
   return an < bn ? -1 : an > bn;
