@@ -129,31 +129,3 @@ func must(t *rapid.T, m *resolver.Module, values ...string) string {
 	}
 	return got
 }
-
-// TestCartInGo computes carts as examples/cart-merge does, with encoding/json.
-func TestCartInGo(t *testing.T) {
-	m := load(t, newRuntime(t), "cart")
-	type cart struct {
-		Items map[string]uint64 `json:"items"`
-	}
-	rapid.Check(t, func(t *rapid.T) {
-		states := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) string { return draw{t}.state("cart") }), 2, 4).Draw(t, "carts")
-		want := cart{Items: map[string]uint64{}}
-		for _, s := range states {
-			var c cart
-			if err := json.Unmarshal([]byte(s), &c); err != nil {
-				t.Fatal(err)
-			}
-			for sku, n := range c.Items {
-				want.Items[sku] = max(want.Items[sku], n)
-			}
-		}
-		b, err := json.Marshal(want)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := must(t, m, states...); got != string(b) {
-			t.Fatalf("%q is %s, want %s", states, got, b)
-		}
-	})
-}
