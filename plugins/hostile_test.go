@@ -68,7 +68,7 @@ func TestHostileValues(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close(t.Context()) //nolint:errcheck // the test is over
-	large, small := hostile(mib), hostile(mib/16)
+	large, small := hostile(mib), hostile(mib/32)
 	for _, name := range plugins.Names() {
 		m, valid := load(t, r, name), readVectors(t, name).Valid
 		values := small
