@@ -11,8 +11,9 @@ RUNS     ?= 20
 SEED     ?= 1
 SECONDS  ?= 60
 NETWORK  ?= auto
+CLANG    ?= clang
 
-.PHONY: all build demo test lint unit storm fuzz fuzz-short soak chaos scenarios bench examples guests clean
+.PHONY: all build demo test lint unit storm fuzz fuzz-short soak chaos scenarios bench examples guests plugins plugins-check clean
 
 all: build
 
@@ -22,7 +23,7 @@ build: ## the binary
 demo: build ## two clients write one cart on both sides of a cut
 	$(GO) run ./examples/cart-merge demo --dynamo $(BIN) --config configs/local.yaml
 
-test: lint unit storm fuzz-short ## everything CI runs
+test: lint plugins-check unit storm fuzz-short ## everything CI runs
 
 lint: ## formatting, vet, staticcheck, modernisers
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt: $$out"; exit 1; fi
@@ -62,6 +63,16 @@ examples: ## rebuild the committed guest modules
 
 guests: ## rebuild the example guests of all languages that this machine can compile
 	GO='$(GO)' ./examples/guests/build.sh
+
+plugins: ## recompile the ready-made resolvers; needs clang and wasm-ld
+	rm -f plugins/wasm/*.wasm
+	./plugins/build.sh "$(CURDIR)/plugins/wasm" $(CLANG)
+	chmod 644 plugins/wasm/*.wasm
+	./plugins/build.sh --version $(CLANG) >plugins/COMPILER
+	$(GO) run ./plugins/seal -sums plugins plugins/wasm
+
+plugins-check: ## the same bytes come out again, where the compiler is the one that was used
+	GO='$(GO)' ./plugins/check.sh $(CLANG)
 
 clean:
 	rm -rf bin dynamo-data data

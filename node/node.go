@@ -218,7 +218,7 @@ func (n *Node) openRequests() error {
 	n.onClose(func(context.Context) error { n.coordinator.Close(); return nil })
 	n.resolvers = coordinator.NewResolvers(coordinator.ResolverSettings{
 		Self: n.o.ID, Catalog: n.state, Bindings: n.state, Members: n.state, Transport: n.transport, Modules: n.store,
-		Settler: n.settler, Limits: limits, Builtins: n.o.Builtins, Laws: n.checkLaws, Logger: n.log,
+		Settler: n.settler, Limits: limits, Builtins: n.o.Builtins, BuiltinNames: n.o.BuiltinNames, Laws: n.checkLaws, Logger: n.log,
 	})
 	return nil
 }

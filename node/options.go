@@ -37,6 +37,8 @@ type Options struct {
 	CompileCommand []string
 	// Builtins are the ready-made resolver modules by name.
 	Builtins func(name string) ([]byte, bool)
+	// BuiltinNames lists them for who asks for another.
+	BuiltinNames []string
 	Seams
 }
 

@@ -34,7 +34,7 @@ func TestCommandLine(t *testing.T) {
 	const nodes = "nodes:\n  - {id: n1, http: %s:1, peer: 127.0.0.1:2, gossip: 127.0.0.1:3, data: d}\n"
 	bad := writeFile(t, "bad.yaml", "cluster: x\npartitons: 16\n"+fmt.Sprintf(nodes, "127.0.0.1"))
 	open := writeFile(t, "open.yaml", "cluster: x\n"+fmt.Sprintf(nodes, "0.0.0.0"))
-	lost := writeFile(t, "lost.yaml", "cluster: x\n"+fmt.Sprintf(nodes, "127.0.0.1")+"keyspaces: [{name: a, conflict: resolver, resolver: none.wasm}, {name: b, conflict: resolver, resolver: .}]\n")
+	lost := writeFile(t, "lost.yaml", "cluster: x\n"+fmt.Sprintf(nodes, "127.0.0.1")+"keyspaces: [{name: a, conflict: resolver, resolver: none.wasm}, {name: b, conflict: resolver, resolver: .}, {name: c, conflict: resolver, resolver: builtin:nope}]\n")
 	for _, c := range []struct {
 		args []string
 		code int
@@ -58,6 +58,7 @@ func TestCommandLine(t *testing.T) {
 		{[]string{"config", "check", open}, 1, "not a loopback address"},
 		{[]string{"config", "check", lost}, 1, "keyspace a: resolver: "},
 		{[]string{"config", "check", lost}, 1, "dynamo: keyspace b: resolver: "},
+		{[]string{"config", "check", lost}, 1, `keyspace c: resolver: there is no builtin resolver "nope": there are cart, `},
 		{[]string{"config", "check", "../../configs/local.yaml", "-o", "json"}, 0, `"cluster": "`},
 		{[]string{"kv", "put", "ks"}, 2, `"dynamo help kv put" explains it`},
 		{[]string{"kv", "put", "ks", "k", "@none"}, 1, "none"},
@@ -84,7 +85,11 @@ func TestCommandLine(t *testing.T) {
 		{[]string{"config", "check", "../../configs/five.yaml"}, 0, "n5"},
 		{[]string{"keyspace", "delete", "ks"}, 2, "--yes"},
 		{[]string{"resolver", "upload", "ks"}, 2, "takes a file"},
+		{[]string{"resolver", "upload", "ks", "builtin:max", "--builtin", "min"}, 2, "takes a file"},
 		{[]string{"resolver", "check", "root.go"}, 1, "malformed"},
+		{[]string{"resolver", "check", "builtin:nope"}, 1, "there are cart, json-merge, lww,"},
+		{[]string{"resolver", "check", "builtin:cart"}, 0, "laws     lawful"},
+		{[]string{"resolver", "run", "builtin:max", "testdata/7", "testdata/10"}, 0, "10"},
 		{[]string{"resolver", "rollback", "ks"}, 2, "--version"},
 		{[]string{"cluster", "ring", "ks"}, 2, "nothing"},
 		{[]string{"kv", "get", "ks", "k", "--endpoint", "nowhere"}, 1, "nowhere"},

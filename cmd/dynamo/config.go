@@ -18,7 +18,7 @@ func newConfig() *cobra.Command {
 		Use:   "check FILE",
 		Short: "Parse and check a cluster file",
 		Long: `Reports every mistake with file, line, column and key, and a suggestion where a key
-is misspelt; also resolver files that are not there, and nodes that would be open to
+is misspelt; also resolvers that are not there, and nodes that would be open to
 other machines without authentication. Prints what the file says if all is well.
 
   dynamo config check configs/local.yaml`,
@@ -112,7 +112,13 @@ func checkSurroundings(cfg *config.Cluster) error {
 		}
 	}
 	for _, k := range cfg.BirthKeyspaces() {
-		if k.Resolver == "" || strings.HasPrefix(k.Resolver, config.BuiltinPrefix) {
+		if k.Resolver == "" {
+			continue
+		}
+		if strings.HasPrefix(k.Resolver, config.BuiltinPrefix) {
+			if _, err := readModule(k.Resolver); err != nil {
+				errs = append(errs, fmt.Errorf("keyspace %s: resolver: %w", k.Name, err))
+			}
 			continue
 		}
 		switch info, err := os.Stat(k.Resolver); {

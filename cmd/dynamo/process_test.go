@@ -84,7 +84,7 @@ func newProcesses(t *testing.T, n int) *processes {
 		p.urls[id] = "http://" + ports[3*i]
 		fmt.Fprintf(&b, "  - {id: %s, zone: z%d, http: '%s', peer: '%s', gossip: '%s', data: data/%s}\n", id, i%3, ports[3*i], ports[3*i+1], ports[3*i+2], id)
 	}
-	fmt.Fprintf(&b, "keyspaces:\n  - {name: carts, conflict: resolver, resolver: '%s'}\n  - {name: notes, conflict: siblings}\n", module)
+	fmt.Fprintf(&b, "keyspaces:\n  - {name: carts, conflict: resolver, resolver: '%s'}\n  - {name: notes, conflict: siblings}\n  - {name: profiles, conflict: resolver, resolver: builtin:json-merge}\n", module)
 	if err := os.WriteFile(p.file, []byte(b.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -228,6 +228,7 @@ func TestRealCluster(t *testing.T) {
 	p.start(p.ids...)
 	p.ready(p.ids...)
 	t.Run("concurrent writes are merged on every node", p.merges)
+	t.Run("a ready-made resolver merges", p.mergesBuiltin)
 	t.Run("siblings are shown and replaced by a write that saw them", p.shows)
 	t.Run("two sides of a cut come together", p.heals)
 	t.Run("kill -9 of all loses nothing acknowledged", p.survives)
@@ -242,6 +243,17 @@ func (p *processes) merges(t *testing.T) {
 	wg.Wait()
 	for _, id := range p.ids {
 		if v := p.get(id, "carts", "both", client.CallOptions{}); string(v.Bytes) != both || v.Count != 2 || v.Merged == "" {
+			t.Errorf("%s answers %+v", id, v)
+		}
+	}
+}
+
+func (p *processes) mergesBuiltin(t *testing.T) {
+	p.put("n1", "profiles", "ada", `{"name":"ada","at":{"home":1}}`, client.CallOptions{})
+	p.put("n2", "profiles", "ada", `{"name":"ada","at":{"work":2}}`, client.CallOptions{})
+	for _, id := range p.ids {
+		v := p.get(id, "profiles", "ada", client.CallOptions{})
+		if string(v.Bytes) != `{"at":{"home":1,"work":2},"name":"ada"}` || v.Count != 2 || v.ContentType != "application/json" {
 			t.Errorf("%s answers %+v", id, v)
 		}
 	}

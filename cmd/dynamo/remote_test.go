@@ -192,6 +192,7 @@ func TestAdminCommands(t *testing.T) {
 		{[]string{"keyspace", "delete", "ks", "--yes", "-o", "json"}, 0, "DELETE /v1/keyspaces/ks", "", "{}"},
 		{[]string{"resolver", "upload", "ks", "testdata/value", "--check", "warn", "--retry"}, 0, "PUT /v1/keyspaces/ks/resolver?check=warn&retry=true", "from a file\n", "lawful"},
 		{[]string{"resolver", "upload", "ks", "--builtin", "max"}, 0, "PUT /v1/keyspaces/ks/resolver?builtin=max&check=strict", "", "version  2"},
+		{[]string{"resolver", "upload", "ks", "builtin:max"}, 0, "PUT /v1/keyspaces/ks/resolver?builtin=max&check=strict", "", "version  2"},
 		{[]string{"resolver", "show", "ks"}, 0, "GET /v1/keyspaces/ks/resolver", "", "calls 7, failures 1"},
 		{[]string{"resolver", "history", "ks"}, 0, "GET /v1/keyspaces/ks/resolver", "", "def"},
 		{[]string{"resolver", "rollback", "ks", "--version", "1"}, 0, "POST /v1/keyspaces/ks/resolver/rollback", `{"version":1}`, "def"},

@@ -11,13 +11,16 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"dynamo/client"
+	"dynamo/node/config"
 	"dynamo/node/coordinator"
+	"dynamo/plugins"
 	"dynamo/resolver"
 	"dynamo/resolver/laws"
 )
@@ -27,10 +30,23 @@ func newResolver() *cobra.Command {
 		newResolverCheck(), newResolverRun(), newResolverUpload(), newResolverShow(false), newResolverShow(true), newResolverRollback(), newResolverRemove())
 }
 
-// withModule compiles a module file for offline use.
+// readModule reads a module file, or takes builtin:NAME from this binary.
+func readModule(file string) ([]byte, error) {
+	name, builtin := strings.CutPrefix(file, config.BuiltinPrefix)
+	if !builtin {
+		return os.ReadFile(file)
+	}
+	b, ok := plugins.Module(name)
+	if !ok {
+		return nil, fmt.Errorf("there is no builtin resolver %q: there are %s", name, strings.Join(plugins.Names(), ", "))
+	}
+	return b, nil
+}
+
+// withModule compiles a module for offline use.
 func withModule(c *cobra.Command, file string, use func(b []byte, m *resolver.Module) error) error {
 	ctx := c.Context()
-	b, err := os.ReadFile(file)
+	b, err := readModule(file)
 	if err != nil {
 		return err
 	}
@@ -49,7 +65,7 @@ func newResolverCheck() *cobra.Command {
 	var dir string
 	var form output
 	c := &cobra.Command{
-		Use:   "check FILE.wasm",
+		Use:   "check FILE.wasm|builtin:NAME",
 		Short: "Check a module offline: ABI, limits and merge laws",
 		Long: `Tests the laws on the samples that the module carries (custom section dynamo.samples)
 and on the files of --samples, and on mutations of both that the module accepts. A broken
@@ -195,7 +211,7 @@ func newResolverRun() *cobra.Command {
 	var form output
 	var contentType string
 	c := &cobra.Command{
-		Use:   "run FILE.wasm SIBLING...",
+		Use:   "run FILE.wasm|builtin:NAME SIBLING...",
 		Short: "Merge files offline and print the result",
 		Long: `Merges the files in the order given, the last as the newest, and prints the merged value.
 How long it took goes to stderr.
@@ -266,10 +282,13 @@ func newResolverUpload() *cobra.Command {
 	var check, builtin string
 	var retry bool
 	c := &cobra.Command{
-		Use:   "upload KEYSPACE [FILE.wasm]",
+		Use:   "upload KEYSPACE [FILE.wasm|builtin:NAME]",
 		Short: "Upload a module and activate it",
-		Long:  "  dynamo resolver upload carts cart.wasm",
-		Args:  usageArgs(cobra.RangeArgs(1, 2)),
+		Long: `A module of your own, or one that comes with the binary: ` + strings.Join(plugins.Names(), ", ") + `.
+
+  dynamo resolver upload carts cart.wasm
+  dynamo resolver upload carts builtin:cart`,
+		Args: usageArgs(cobra.RangeArgs(1, 2)),
 		RunE: func(c *cobra.Command, args []string) error {
 			req := client.Request{Method: http.MethodPut, Path: resolverPath(args[0]), Query: url.Values{"check": {check}}}
 			if retry {
@@ -277,7 +296,9 @@ func newResolverUpload() *cobra.Command {
 			}
 			switch {
 			case (len(args) == 2) == (builtin != ""):
-				return usageError{errors.New("upload takes a file, or --builtin NAME")}
+				return usageError{errors.New("upload takes a file, or builtin:NAME")}
+			case len(args) == 2 && strings.HasPrefix(args[1], config.BuiltinPrefix):
+				req.Query.Set("builtin", strings.TrimPrefix(args[1], config.BuiltinPrefix))
 			case builtin != "":
 				req.Query.Set("builtin", builtin)
 			default:
@@ -295,7 +316,7 @@ func newResolverUpload() *cobra.Command {
 	}
 	r.register(c)
 	c.Flags().StringVar(&check, "check", coordinator.CheckStrict, "strict, warn or off")
-	c.Flags().StringVar(&builtin, "builtin", "", "a module that comes with the binary")
+	c.Flags().StringVar(&builtin, "builtin", "", "the same as builtin:NAME")
 	c.Flags().BoolVar(&retry, "retry", false, "even if it failed to compile within limits before")
 	return c
 }

@@ -14,6 +14,7 @@ import (
 	"dynamo/node"
 	"dynamo/node/config"
 	"dynamo/node/store"
+	"dynamo/plugins"
 )
 
 // stopTimeout bounds a graceful stop.
@@ -96,6 +97,7 @@ func serve(ctx context.Context, cfg *config.Cluster, o node.Options) error {
 	id, logger := o.ID, o.Logger
 	fatal := make(chan error, 1)
 	o.Cluster, o.CompileCommand = cfg, compileCommand()
+	o.Builtins, o.BuiltinNames = plugins.Module, plugins.Names()
 	o.Fatal = func(err error) {
 		select {
 		case fatal <- err:

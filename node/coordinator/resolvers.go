@@ -34,7 +34,7 @@ type ModuleStore interface {
 	Module(sha [32]byte) ([]byte, bool, error)
 }
 
-// ResolverSettings wire Resolvers. All fields are required.
+// ResolverSettings wire Resolvers. All fields but BuiltinNames are required.
 type ResolverSettings struct {
 	Self      string
 	Catalog   Catalog
@@ -45,6 +45,8 @@ type ResolverSettings struct {
 	Settler   *conflict.Settler
 	Limits    config.Limits
 	Builtins  func(name string) ([]byte, bool)
+	// BuiltinNames lists what Builtins knows; unlike the other fields it may be empty.
+	BuiltinNames []string
 	// Laws tests a module on its samples and on values of the keyspace.
 	Laws   func(ctx context.Context, ks cluster.Keyspace, m *resolver.Module, module []byte) ResolverCheck
 	Logger *slog.Logger
@@ -85,7 +87,11 @@ func (r *Resolvers) Retry(module []byte) error {
 func (r *Resolvers) UploadBuiltin(ctx context.Context, keyspace, name, check string) (ResolverUpload, error) {
 	module, ok := r.s.Builtins(name)
 	if !ok {
-		return ResolverUpload{}, &Error{Code: CodeResolverInvalid, Detail: fmt.Sprintf("there is no builtin resolver %q", name)}
+		known := "there are none"
+		if names := r.s.BuiltinNames; len(names) > 0 {
+			known = "there are " + strings.Join(names, ", ")
+		}
+		return ResolverUpload{}, &Error{Code: CodeResolverInvalid, Detail: fmt.Sprintf("there is no builtin resolver %q: %s", name, known)}
 	}
 	return r.upload(ctx, keyspace, name, module, check)
 }
