@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -131,7 +132,7 @@ func (n *Node) openStore() error {
 
 func (n *Node) openResolvers() error {
 	o := resolver.Options{
-		Limits: coordinator.ResolverLimits(n.o.Cluster.Limits), Logger: n.log, Now: n.o.Now, CacheDir: n.o.ModuleCache,
+		Limits: coordinator.ResolverLimits(n.o.Cluster.Limits), Logger: n.log, Now: n.o.Now, CacheDir: n.moduleCache(),
 		Verdicts: verdicts{n.store},
 	}
 	if len(n.o.CompileCommand) > 0 {
@@ -149,6 +150,15 @@ func (n *Node) openResolvers() error {
 	})
 	n.onClose(n.settler.Close)
 	return nil
+}
+
+// moduleCache is where machine code is kept, so that a restart does not compile every module again. Whoever
+// can write there can write the database beside it, too.
+func (n *Node) moduleCache() string {
+	if n.o.ModuleCache != "" || n.o.FS != nil {
+		return n.o.ModuleCache
+	}
+	return filepath.Join(n.self.Data, "compiled")
 }
 
 // metaCluster is the name under which the disk keeps the cluster's metadata.
