@@ -145,6 +145,14 @@ func printable(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) })
 }
 
+// short is a part of a JSON value, which needs no quotes of ours.
+func short(text string) string {
+	if len(text) <= 60 && printable(text) {
+		return text
+	}
+	return excerpt([]byte(text), "")
+}
+
 // difference names one place where two JSON values differ, in a part of a sentence.
 func difference(a, b []byte) string {
 	x, err := parseTree(a)
@@ -171,7 +179,7 @@ func difference(a, b []byte) string {
 		case !inRight:
 			return name + " is on the left side only"
 		default:
-			return fmt.Sprintf("%s is %s on the left and %s on the right", name, excerpt([]byte(l), ""), excerpt([]byte(r), ""))
+			return fmt.Sprintf("%s is %s on the left and %s on the right", name, short(l), short(r))
 		}
 	}
 	return ""
