@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"dynamo/node/cluster"
 	"dynamo/node/coordinator"
@@ -15,6 +16,10 @@ import (
 // lawRounds bounds a check whose merges are fast; slow ones end by time.
 const lawRounds = 40
 
+// birthBudget is how long the check of a resolver may take that the cluster file names: the node is not ready
+// before that.
+const birthBudget = time.Second
+
 // liveSamples bounds how many values of the keyspace a law check takes from this node's disk.
 const liveSamples = 64
 
@@ -25,7 +30,11 @@ func (n *Node) checkLaws(ctx context.Context, ks cluster.Keyspace, m *resolver.M
 		return coordinator.ResolverCheck{Outcome: string(laws.Inconclusive), Detail: err.Error()}
 	}
 	samples = append(samples, n.liveValues(ks)...)
-	return lawAnswer(laws.CheckModule(ctx, m, ks.Name, ks.MaxValueBytes, samples, laws.Options{Rounds: lawRounds}), len(samples))
+	o := laws.Options{Rounds: lawRounds}
+	if !n.isReady() {
+		o.Budget = birthBudget
+	}
+	return lawAnswer(laws.CheckModule(ctx, m, ks.Name, ks.MaxValueBytes, samples, o), len(samples))
 }
 
 // lawAnswer is what an upload says of a check.
