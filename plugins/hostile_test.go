@@ -90,6 +90,7 @@ func TestHostileValues(t *testing.T) {
 // TestOutOfMemory: what does not fit is refused by the module, not trapped.
 func TestOutOfMemory(t *testing.T) {
 	limits := resolver.DefaultLimits()
+	limits.Fuel = 1 << 40
 	limits.MemoryBytes = 4 * mib
 	r, err := resolver.New(resolver.Options{Limits: limits})
 	if err != nil {

@@ -109,8 +109,22 @@ func memoryGrowth() asm {
 	return resolverModule(deleted, slices.Concat(ops(opLoop, 0x40), grow, ops(opEnd), i64(16<<32|int64(len(deleted)))))
 }
 
+// TestAttacksEndByFuel: at the same point on every machine, long before the clock is asked.
+func TestAttacksEndByFuel(t *testing.T) {
+	l := DefaultLimits()
+	l.Timeout = 20 * time.Second
+	attack(t, l, CodeFuel)
+}
+
+// TestAttacksEndInTime gives them more fuel than time.
 func TestAttacksEndInTime(t *testing.T) {
 	l := testLimits()
+	l.Fuel = 1 << 50
+	attack(t, l, CodeTimeout)
+}
+
+func attack(t *testing.T, l Limits, endless Code) {
+	t.Helper()
 	r := newRuntime(t, l)
 	good := mustCompile(t, r, resolverModule(frame.AppendResponse(nil, Response{Payload: []byte("ok")}), nil).build())
 	for _, c := range []struct {
@@ -118,15 +132,15 @@ func TestAttacksEndInTime(t *testing.T) {
 		module asm
 		want   Code
 	}{
-		{"endless loop", resolverModule(nil, slices.Concat(forever, i64(0))), CodeTimeout},
+		{"endless loop", resolverModule(nil, slices.Concat(forever, i64(0))), endless},
 		{"endless loop in alloc", asm{
 			f:       []fn{{params: "i", results: "i", code: slices.Concat(forever, i32(0))}, {params: "ii", results: "I", code: i64(0)}},
 			exports: resolverModule(nil, nil).exports,
-		}, CodeTimeout},
-		{"start function that loops", loopingStart(), CodeTimeout},
-		{"exponential call tree", exponential(), CodeTimeout},
-		{"bulk instructions", fills(), CodeTimeout},
-		{"host calls", randoms(), CodeTimeout},
+		}, endless},
+		{"start function that loops", loopingStart(), endless},
+		{"exponential call tree", exponential(), endless},
+		{"bulk instructions", fills(), endless},
+		{"host calls", randoms(), endless},
 		{"table growth", tableGrowth(), CodeTrap},
 		{"unreachable", resolverModule(nil, trapOp), CodeTrap},
 	} {

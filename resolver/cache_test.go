@@ -53,11 +53,11 @@ func wantAnswer(t *testing.T, dir string, module []byte, want string) {
 // entryOf is the cache file of a module.
 func entryOf(t *testing.T, dir string, module []byte) string {
 	t.Helper()
-	s, err := scanModule(module, DefaultLimits())
+	c, err := inspect(module, DefaultLimits())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return filepath.Join(dir, entryName(s.instrument().code, DefaultLimits().pages()))
+	return filepath.Join(dir, entryName(c.code, DefaultLimits().pages()))
 }
 
 func mustRead(t *testing.T, path string) []byte {

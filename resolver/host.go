@@ -8,16 +8,15 @@ import (
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/sys"
 
+	"dynamo/resolver/fuel"
 	"dynamo/resolver/wasi"
 )
 
 // hostModule is the name of the host's own module.
 const hostModule = "dynamo"
 
-type worldKey struct{}
-
 // hostSignature returns the type of the host's function, named "module.name".
-func hostSignature(name string) (signature, bool) {
+func hostSignature(name string) (fuel.Signature, bool) {
 	if name == hostModule+".log" {
 		return sig("ii", ""), true
 	}
@@ -40,12 +39,16 @@ func installHost(ctx context.Context, r wazero.Runtime) error {
 		if f.Returns {
 			results = []api.ValueType{api.ValueTypeI32}
 		}
-		builder.NewFunctionBuilder().WithGoModuleFunction(hostFunction{f.Params, f.Call}, valueTypes(f.Params), results).Export(name)
+		builder.NewFunctionBuilder().WithGoModuleFunction(hostFunction{name, f.Params, f.Call}, valueTypes(f.Params), results).Export(name)
 	}
 	if _, err := builder.Instantiate(ctx); err != nil {
 		return err
 	}
-	logger := hostFunction{"ii", logText}
+	logger := hostFunction{"log", "ii", logText}
+	if _, err := r.NewHostModuleBuilder(fuel.ImportModule).NewFunctionBuilder().
+		WithGoModuleFunction(api.GoModuleFunc(yield), nil, nil).Export(fuel.ImportYield).Instantiate(ctx); err != nil {
+		return err
+	}
 	_, err := r.NewHostModuleBuilder(hostModule).NewFunctionBuilder().
 		WithGoModuleFunction(logger, valueTypes(logger.params), nil).Export("log").Instantiate(ctx)
 	return err
@@ -64,6 +67,7 @@ func valueTypes(params string) []api.ValueType {
 
 // hostFunction is a function of the host as the engine calls it.
 type hostFunction struct {
+	name   string
 	params string // i = i32, I = i64
 	call   func(w *wasi.World, memory wasi.Memory, args []uint64) (uint32, *wasi.Stop)
 }
@@ -72,7 +76,7 @@ type hostFunction struct {
 // since a module can spend nearly all of its time here. The engine turns a
 // panic into the error of the call into the module.
 func (f hostFunction) Call(ctx context.Context, m api.Module, stack []uint64) {
-	w, ok := ctx.Value(worldKey{}).(*wasi.World)
+	r, ok := ctx.Value(runningKey{}).(*running)
 	if !ok || ctx.Err() != nil {
 		panic(sys.NewExitError(sys.ExitCodeDeadlineExceeded))
 	}
@@ -81,7 +85,12 @@ func (f hostFunction) Call(ctx context.Context, m api.Module, stack []uint64) {
 			stack[i] = uint64(uint32(stack[i]))
 		}
 	}
-	errno, stop := f.call(w, m.Memory(), stack[:len(f.params)])
+	if units := hostUnits(f.name, m.Memory(), stack); units > 0 {
+		if err := r.charge(m, units); err != nil {
+			panic(err)
+		}
+	}
+	errno, stop := f.call(r.world, m.Memory(), stack[:len(f.params)])
 	if stop != nil {
 		panic(sys.NewExitError(stop.ExitCode))
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
 
+	"dynamo/resolver/fuel"
 	"dynamo/resolver/memory"
 	"dynamo/resolver/wasi"
 )
@@ -16,7 +17,9 @@ type instance struct {
 	module  api.Module
 	memory  *memory.Linear
 	globals []api.MutableGlobal
-	sweep   uint64 // the pool's count of sweeps when it came to rest
+	// fuel and depth belong to the instrumentation.
+	fuel, depth api.MutableGlobal
+	sweep       uint64 // the pool's count of sweeps when it came to rest
 }
 
 // state is all that can change in an instance, as it is before each merge: after _initialize and
@@ -37,6 +40,14 @@ func (m *Module) instantiate(ctx context.Context) (_ *instance, err error) {
 	if err != nil {
 		return nil, failure(ctx, "start", err)
 	}
+	var ok bool
+	if in.fuel, ok = in.module.ExportedGlobal(fuel.GlobalFuel).(api.MutableGlobal); !ok {
+		return nil, failf(CodeInternal, "the module has no fuel")
+	}
+	if in.depth, ok = in.module.ExportedGlobal(fuel.GlobalDepth).(api.MutableGlobal); !ok {
+		return nil, failf(CodeInternal, "the module counts no depth")
+	}
+	m.depth.CompareAndSwap(0, in.depth.Get())
 	for _, name := range m.globals {
 		g, ok := in.module.ExportedGlobal(name).(api.MutableGlobal)
 		if !ok {
@@ -88,7 +99,8 @@ func (m *Module) fresh(ctx context.Context) (*instance, uint64, error) {
 	}
 	over := failf(CodeTimeout, "the time limit of %v is over", m.runtime.limits.Timeout)
 	w := wasi.New(wasi.Options{Seed: m.id[:]})
-	ctx, cancel := context.WithTimeoutCause(context.WithValue(ctx, worldKey{}, w), m.runtime.limits.Timeout, over)
+	ctx, _ = m.with(ctx, w)
+	ctx, cancel := context.WithTimeoutCause(ctx, m.runtime.limits.Timeout, over)
 	defer cancel()
 	in, err := m.instantiate(ctx)
 	if err != nil {
@@ -108,7 +120,7 @@ func (m *Module) fresh(ctx context.Context) (*instance, uint64, error) {
 			m.say("", w)
 		}
 	}
-	if err == nil && ctx.Err() != nil { // the engine may close the instance behind our back
+	if err == nil && ctx.Err() != nil {
 		err = ended(ctx, "start")
 	}
 	if err != nil {
@@ -123,9 +135,9 @@ func (m *Module) boot(ctx context.Context, in *instance) error {
 	if m.info.ABI != ABIFunction {
 		return nil
 	}
-	if f := in.module.ExportedFunction(exportInitialize); f != nil {
-		if _, err := f.Call(ctx); err != nil {
-			return failure(ctx, exportInitialize, err)
+	if in.module.ExportedFunction(exportInitialize) != nil {
+		if _, err := in.call(ctx, exportInitialize); err != nil {
+			return err
 		}
 	}
 	if len(m.config) == 0 {
@@ -135,9 +147,9 @@ func (m *Module) boot(ctx context.Context, in *instance) error {
 	if err != nil {
 		return err
 	}
-	results, err := in.module.ExportedFunction(exportConfigure).Call(ctx, at, uint64(len(m.config)))
+	results, err := in.call(ctx, exportConfigure, at, uint64(len(m.config)))
 	if err != nil {
-		return failure(ctx, exportConfigure, err)
+		return err
 	}
 	if code := int32(uint32(results[0])); code != 0 {
 		return failf(CodeConfig, "%s answered %d", exportConfigure, code)
@@ -147,9 +159,9 @@ func (m *Module) boot(ctx context.Context, in *instance) error {
 
 // give puts bytes where the module wants them.
 func (in *instance) give(ctx context.Context, b []byte) (uint64, error) {
-	results, err := in.module.ExportedFunction(exportAlloc).Call(ctx, uint64(len(b)))
+	results, err := in.call(ctx, exportAlloc, uint64(len(b)))
 	if err != nil {
-		return 0, failure(ctx, exportAlloc, err)
+		return 0, err
 	}
 	at := uint32(results[0])
 	if !in.module.Memory().Write(at, b) {

@@ -43,8 +43,8 @@ func (m *Module) Merge(ctx context.Context, req Request, maxOutputBytes int) (Re
 		limit = min(limit, maxOutputBytes)
 	}
 	start := r.now()
-	resp, memory, err := m.run(ctx, req, limit)
-	outcome := Outcome{Duration: r.now().Sub(start), MemoryBytes: memory}
+	resp, outcome, err := m.run(ctx, req, limit)
+	outcome.Duration = r.now().Sub(start)
 	if err != nil {
 		return Response{}, outcome, err
 	}
@@ -53,7 +53,7 @@ func (m *Module) Merge(ctx context.Context, req Request, maxOutputBytes int) (Re
 }
 
 // run brings up an instance, calls it and puts it away again.
-func (m *Module) run(ctx context.Context, req Request, limit int) (_ Response, memory uint64, err error) {
+func (m *Module) run(ctx context.Context, req Request, limit int) (_ Response, cost Outcome, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = failf(CodeInternal, "the engine panicked: %v", p)
@@ -61,8 +61,9 @@ func (m *Module) run(ctx context.Context, req Request, limit int) (_ Response, m
 	}()
 	in, monotonicNs, err := m.fresh(ctx)
 	if err != nil {
-		return Response{}, 0, err
+		return Response{}, Outcome{}, err
 	}
+	in.refuel(m.depth.Load())
 	sound := false
 	defer func() { m.reuse(ctx, in, sound) }()
 	o := wasi.Options{WallMs: newestMs(req.Siblings), MonotonicNs: monotonicNs}
@@ -74,7 +75,8 @@ func (m *Module) run(ctx context.Context, req Request, limit int) (_ Response, m
 	}
 	w := wasi.New(o)
 	over := failf(CodeTimeout, "the time limit of %v is over", m.runtime.limits.Timeout)
-	callCtx, cancel := context.WithTimeoutCause(context.WithValue(ctx, worldKey{}, w), m.runtime.limits.Timeout, over)
+	callCtx, fuelled := m.with(ctx, w)
+	callCtx, cancel := context.WithTimeoutCause(callCtx, m.runtime.limits.Timeout, over)
 	defer cancel()
 	var resp Response
 	var answer error
@@ -90,13 +92,12 @@ func (m *Module) run(ctx context.Context, req Request, limit int) (_ Response, m
 			resp, answer = frame.DecodeResponse(out, len(req.Siblings), limit)
 		}
 	}
-	// As long as the time was not over when the last call had returned, nothing closes the instance later.
-	sound = err == nil && callCtx.Err() == nil
+	sound = err == nil
 	m.say(req.Keyspace, w)
 	if err == nil && answer != nil {
 		err = outputError(answer)
 	}
-	return resp, uint64(in.module.Memory().Size()), err
+	return resp, Outcome{Fuel: in.used(fuelled), MemoryBytes: uint64(in.module.Memory().Size())}, err
 }
 
 // newestMs is where the wall clock stands.
@@ -115,9 +116,9 @@ func (in *instance) function(ctx context.Context, request []byte, limit int) ([]
 	if err != nil {
 		return nil, err
 	}
-	results, err := in.module.ExportedFunction(exportResolve).Call(ctx, at, uint64(len(request)))
+	results, err := in.call(ctx, exportResolve, at, uint64(len(request)))
 	if err != nil {
-		return nil, failure(ctx, exportResolve, err)
+		return nil, err
 	}
 	from, n := uint32(results[0]>>32), uint32(results[0])
 	// A message may be longer than a value: it is cut, not refused.
@@ -133,15 +134,15 @@ func (in *instance) function(ctx context.Context, request []byte, limit int) ([]
 
 // command runs the program from its beginning to its end.
 func (in *instance) command(ctx context.Context, w *wasi.World) error {
-	_, err := in.module.ExportedFunction(exportStart).Call(ctx)
+	_, err := in.invoke(ctx, exportStart)
 	if _, overflowed := w.Stdout(); overflowed {
 		return failf(CodeOversize, "the program printed more than the largest value takes")
 	}
 	if exit, ok := errors.AsType[*sys.ExitError](err); ok && exit.ExitCode() == 0 && ctx.Err() == nil {
-		return nil
+		err = ctx.Value(runningKey{}).(*running).charge(in.module, 0)
 	}
 	if err != nil {
-		return failure(ctx, exportStart, err)
+		return in.failure(ctx, exportStart, err)
 	}
 	return nil
 }

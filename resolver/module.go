@@ -18,6 +18,7 @@ type Module struct {
 	instrumented // but for the code
 
 	state    atomic.Pointer[state] // nil before the first boot, and for ever if not restorable
+	depth    atomic.Uint64         // how deep calls may go, as the rewriter says
 	spoke    atomic.Bool           // what it says when it starts is logged once
 	engine   wazero.Runtime
 	compiled wazero.CompiledModule

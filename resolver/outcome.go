@@ -10,6 +10,7 @@ import (
 	"github.com/tetratelabs/wazero/sys"
 
 	"dynamo/resolver/frame"
+	"dynamo/resolver/fuel"
 )
 
 // Code says why a module was refused or a merge failed. The values are stable:
@@ -33,6 +34,7 @@ const (
 const (
 	CodeTrap          Code = "trap"           // unreachable, out of bounds, division by zero, ...
 	CodeStack         Code = "stack"          // the calls went too deep
+	CodeFuel          Code = "fuel"           // more instructions than Limits.Fuel
 	CodeExit          Code = "exit"           // the module ended itself
 	CodeTimeout       Code = "timeout"        // ran longer than Limits.Timeout
 	CodeCanceled      Code = "canceled"       // the caller gave up
@@ -82,7 +84,7 @@ func failf(code Code, format string, args ...any) *Error {
 // Outcome is what a merge cost, whether it succeeded or not.
 type Outcome struct {
 	Duration time.Duration // from the start of the instance to the answer, without waiting for a turn; 0 without Options.Now
-	// Fuel is the number of instructions executed; 0 as long as they are not counted.
+	// Fuel is about the number of instructions executed, counted alike on every machine.
 	Fuel uint64
 	// MemoryBytes is the size of the linear memory at the end.
 	MemoryBytes uint64
@@ -104,6 +106,8 @@ func failure(ctx context.Context, what string, err error) *Error {
 	text, _, _ := strings.Cut(err.Error(), "\n")
 	exit, exited := errors.AsType[*sys.ExitError](err)
 	switch {
+	case errors.Is(err, fuel.ErrExhausted):
+		return failf(CodeFuel, "%s: out of fuel", what)
 	case exited && ctx.Err() != nil:
 		return ended(ctx, what)
 	case exited:

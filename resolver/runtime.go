@@ -124,7 +124,7 @@ func (r *Runtime) Close(ctx context.Context) error {
 // one it refuses is known at once. Errors have a Code. ctx ends the waiting for a turn and for the trial; the
 // compiler itself heeds no deadline: Check keeps its time within bounds. Close the Module.
 func (r *Runtime) Load(ctx context.Context, module, config []byte) (*Module, error) {
-	s, err := scanModule(module, r.limits)
+	s, err := inspect(module, r.limits)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +137,7 @@ func (r *Runtime) Load(ctx context.Context, module, config []byte) (*Module, err
 		return nil, &Error{Code: CodeCanceled, Message: "waiting to compile", Err: context.Cause(ctx)}
 	}
 	m := &Module{
-		runtime: r, info: s.info, id: Identity(module, config), config: bytes.Clone(config), instrumented: s.instrument(),
+		runtime: r, info: s.info, id: Identity(module, config), config: bytes.Clone(config), instrumented: s.instrumented,
 	}
 	err = m.compileOnTrial(ctx, module)
 	<-r.compiling
@@ -159,19 +159,6 @@ func (r *Runtime) Load(ctx context.Context, module, config []byte) (*Module, err
 		return nil, m.abandon(ctx, failf(CodeClosed, "the runtime is closed"))
 	}
 	return m, nil
-}
-
-// acceptsConfig refuses a configuration for a module that cannot take one.
-func (s *scan) acceptsConfig(config []byte, l Limits) error {
-	switch _, ok := s.exports[exportConfigure]; {
-	case len(config) == 0:
-		return nil
-	case len(config) > l.ModuleBytes:
-		return failf(CodeTooLarge, "configuration of %d bytes, limit %d", len(config), l.ModuleBytes)
-	case !ok || s.info.ABI != ABIFunction:
-		return failf(CodeMissingExport, "a configuration is given, but the module does not export %s", exportConfigure)
-	}
-	return nil
 }
 
 // start brings up the first instance.
@@ -240,7 +227,7 @@ func (m *Module) compileIn(ctx context.Context, code []byte, dir string) (err er
 	config := wazero.NewRuntimeConfig().
 		WithCoreFeatures(api.CoreFeaturesV2).
 		WithMemoryLimitPages(m.runtime.limits.pages()).
-		WithCloseOnContextDone(true).
+		WithCloseOnContextDone(false).
 		WithDebugInfoEnabled(false)
 	if dir != "" {
 		if m.cache, err = wazero.NewCompilationCacheWithDir(dir); err != nil {

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"dynamo/examples/cart-merge/cart"
 	"dynamo/resolver"
@@ -109,7 +110,10 @@ func modules(t testing.TB) map[string]*resolver.Module {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for name, c := range code {
+		limits := resolver.DefaultLimits()
+		limits.Fuel, limits.Timeout = 1<<40, time.Minute // a Go guest takes a few hundred million for 5000 SKUs
 		r, err := resolver.New(resolver.Options{
+			Limits: limits,
 			Logger: slog.New(slog.DiscardHandler), CacheDir: filepath.Join(os.TempDir(), "dynamo-test-modules"),
 		})
 		if err != nil {

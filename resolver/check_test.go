@@ -60,8 +60,8 @@ func TestCheckRefuses(t *testing.T) {
 		{"300 KB of if and br_table", withBody(tables).build(), CodeTooComplex},
 		{"300 KB of if", withBody(rep(slices.Concat(i32(0), ops(opIf, 0x40, opEnd)), 60_000)).build(), CodeTooComplex},
 		{"bulk instructions", withBody(rep(slices.Concat(i32(0), i32(0), i32(0), ops(0xfc, 11, 0)), 20_000)).build(), CodeTooComplex},
-		{"5000 locals alive across calls", withLocals(5000, alive(5000, 1)).build(), CodeTooComplex},
-		{"1000 locals alive across loops", withLocals(1000, alive(1000, 1000)).build(), CodeTooComplex},
+		{"5000 locals alive across calls", called(withLocals(5000, alive(5000, 1))).build(), CodeTooComplex},
+		{"1000 locals alive across loops", called(withLocals(1000, alive(1000, 1000))).build(), CodeTooComplex},
 		{"no exports", change(func(a *asm) { a.exports = nil }), CodeMissingExport},
 		{"no memory", change(func(a *asm) { a.exports[0].name = "mem" }), CodeMissingExport},
 		{"memory is a function", change(func(a *asm) { a.exports[0].kind = 0 }), CodeMissingExport},
@@ -140,8 +140,7 @@ func TestAcceptedCompilesSoon(t *testing.T) {
 		if name == "alive" {
 			a = withLocals(aliveLocals, code)
 		}
-		a.f = append(a.f, fn{params: "i"}) // for "alive" to call
-		m := mustCompile(t, r, a.build())
+		m := mustCompile(t, r, called(a).build())
 		took := time.Since(begin)
 		t.Logf("%s: compiled for %v", name, took)
 		if took > 8*time.Second { // about 1.5 s on an idle machine
@@ -151,6 +150,12 @@ func TestAcceptedCompilesSoon(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// called has a function for alive to call.
+func called(a asm) asm {
+	a.f = append(a.f, fn{params: "i"})
+	return a
 }
 
 // alive loads locals, passes some loops with a call, and uses the locals at last.
@@ -173,40 +178,8 @@ func TestIllTypedIsRefusedByTheCompiler(t *testing.T) {
 	}
 }
 
-// TestRewriteKeepsTheModule: what is compiled has the same exports and differs
-// in interruption points and maxima only.
-func TestRewriteKeepsTheModule(t *testing.T) {
-	for name, module := range map[string][]byte{
-		"cart": cartModule(t), "fills": fills().build(), "tables": tableGrowth().build(), "exponential": exponential().build(),
-	} {
-		s, err := scanModule(module, DefaultLimits())
-		if err != nil {
-			t.Fatal(err)
-		}
-		l := DefaultLimits()
-		l.ModuleBytes *= 2
-		again, err := scanModule(s.instrument().code, l)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		if !slices.Equal(s.info.Exports, again.info.Exports[:len(s.info.Exports)]) || len(s.bodies) != len(again.bodies) || again.memory != s.memory {
-			t.Errorf("%s: exports %v and %v, bodies %d and %d", name, s.info.Exports, again.info.Exports, len(s.bodies), len(again.bodies))
-		}
-		points := 0
-		for i, b := range again.bodies {
-			points += len(s.bodies[i].points)
-			if s.bodies[i].end-s.bodies[i].start+3*len(s.bodies[i].points) != b.end-b.start {
-				t.Fatalf("%s: function %d grew from %d to %d bytes", name, i, s.bodies[i].end-s.bodies[i].start, b.end-b.start)
-			}
-		}
-		if points == 0 {
-			t.Errorf("%s: no interruption points", name)
-		}
-	}
-}
-
-// TestEveryOpcodeIsReadAsTheEngineReadsIt: an instruction whose end the scanner
-// saw elsewhere would get an interruption point into its middle.
+// TestEveryOpcodeIsReadAsTheEngineReadsIt: an instruction whose end the
+// rewriter saw elsewhere would get a charge into its middle.
 func TestEveryOpcodeIsReadAsTheEngineReadsIt(t *testing.T) {
 	r := newRuntime(t, DefaultLimits())
 	for _, c := range [][]byte{
@@ -220,8 +193,8 @@ func TestEveryOpcodeIsReadAsTheEngineReadsIt(t *testing.T) {
 		slices.Concat(ops(opF32Const, 0, 0, 0, 0), ops(opPrefixFC, 0)), ops(opPrefixFC, 16, 0),
 		slices.Concat(i32(0), ops(opCallIndirect, 2, 0), i32(0)),
 	} {
-		// The value is dropped, a bulk instruction follows: its point must be
-		// in the right place for the module to compile.
+		// The value is dropped, a bulk instruction follows: its charge must be in the right place for the
+		// module to compile.
 		code := slices.Concat(c, ops(0x1a), i32(0), i32(0), i32(0), ops(0xfc, 11, 0))
 		a := withBody(code)
 		a.tables = [][]byte{{0x70, 0, 1}}
@@ -258,15 +231,11 @@ func FuzzCheck(f *testing.F) {
 	l := DefaultLimits()
 	l.Timeout = 5 * time.Millisecond
 	f.Fuzz(func(t *testing.T, module []byte) {
-		s, err := scanModule(module, l)
-		if err != nil {
+		if _, err := Check(module, l); err != nil {
 			if CodeOf(err) == "" {
 				t.Fatalf("error without a code: %v", err)
 			}
 			return
-		}
-		if _, err := scanModule(s.instrument().code, l); err != nil && CodeOf(err) != CodeTooComplex {
-			t.Fatalf("the rewritten module is refused: %v", err)
 		}
 		r := newRuntime(t, l)
 		if m, err := r.Load(context.Background(), module, nil); err == nil {
