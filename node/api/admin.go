@@ -5,6 +5,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"dynamo/node/api/httptext"
 	"dynamo/node/coordinator"
 )
 
@@ -63,7 +64,7 @@ func (c *call) nothing(err error) error {
 // showResolver is GET /v1/keyspaces/{keyspace}/resolver: its state, or the module itself.
 func (s *Server) showResolver(c *call) error {
 	c.ctx.Response.Header.Set("Vary", "Accept")
-	if !prefers(c.list("Accept"), mediaWASM, mediaJSON) {
+	if !httptext.Prefers(c.list("Accept"), mediaWASM, mediaJSON) {
 		st, err := s.o.Resolvers.Status(c.keyspace)
 		if err != nil {
 			return err

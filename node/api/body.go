@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"dynamo/node/api/httptext"
 	"dynamo/node/coordinator"
 )
 
@@ -68,7 +69,7 @@ func (c *call) checkBody() error {
 	if coding := string(c.header.Peek("Content-Encoding")); coding != "" && !strings.EqualFold(coding, "identity") {
 		return unsupported("bodies are taken as they are: Content-Encoding %q is not kept", coding)
 	}
-	if media := mediaType(string(c.header.ContentType())); !takes(kind, media) {
+	if media := httptext.MediaType(string(c.header.ContentType())); !takes(kind, media) {
 		return unsupported("a body of type %q is not what this call takes", media)
 	}
 	return nil
