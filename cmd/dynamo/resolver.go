@@ -24,7 +24,8 @@ import (
 
 func newResolver() *cobra.Command {
 	return group("resolver", "Check, run and administer resolver modules",
-		newResolverCheck(), newResolverRun(), newResolverUpload(), newResolverShow(false), newResolverShow(true), newResolverRollback(), newResolverRemove())
+		newResolverCheck(), newResolverRun(), newResolverUpload(), newResolverShow(false), newResolverShow(true), newResolverRollback(), newResolverRemove(),
+		newResolverConflicts())
 }
 
 // withModule compiles a module file for offline use.

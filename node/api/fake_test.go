@@ -187,6 +187,16 @@ func (f *fakeKV) Explain(_ context.Context, keyspace string, key []byte) (coordi
 	return coordinator.Explanation{Keyspace: keyspace, Key: string(key), Replicas: []coordinator.ExplainReplica{}}, nil
 }
 
+func (f *fakeKV) Conflicts(_ context.Context, r coordinator.ConflictRequest) (coordinator.ConflictPage, error) {
+	page := coordinator.ConflictPage{Next: []byte{0xff}, Unheard: []string{"n3"}}
+	for _, key := range []string{"a", "\xff"} {
+		if key > string(r.After) {
+			page.Entries = append(page.Entries, coordinator.ConflictEntry{Key: []byte(key), Count: r.Limit, Since: time.UnixMilli(1000), Why: fmt.Sprint("trap ", r.Unmerged)})
+		}
+	}
+	return page, nil
+}
+
 // fakeAdmin keeps keyspaces and remembers what it was asked.
 type fakeAdmin struct {
 	mu     sync.Mutex

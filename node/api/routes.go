@@ -65,6 +65,9 @@ func (s *Server) table() []resource {
 			{method: post, role: write, params: with("resolve"), body: bodyBatch, wait: waitLines, isWrite: true, handle: s.batch},
 		}},
 		{pattern: "/v1/explain/{keyspace}/{key}", endpoints: []endpoint{{method: get, role: read, params: brief, handle: s.explain}}},
+		{pattern: "/v1/conflicts/{keyspace}", endpoints: []endpoint{
+			{method: get, role: read, params: []string{"timeout", "after", "limit", "unmerged"}, wait: waitLong, handle: s.listConflicts},
+		}},
 		{pattern: "/v1/keyspaces", endpoints: []endpoint{{method: get, role: read, handle: s.listKeyspaces}}},
 		{pattern: "/v1/keyspaces/{keyspace}", endpoints: []endpoint{
 			{method: get, role: read, handle: s.showKeyspace},

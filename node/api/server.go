@@ -27,6 +27,7 @@ type KV interface {
 	Write(ctx context.Context, r coordinator.WriteRequest) (coordinator.Answer, error)
 	List(ctx context.Context, r coordinator.ListRequest) (coordinator.ListPage, error)
 	Explain(ctx context.Context, keyspace string, key []byte) (coordinator.Explanation, error)
+	Conflicts(ctx context.Context, r coordinator.ConflictRequest) (coordinator.ConflictPage, error)
 }
 
 // Keyspaces administers keyspaces.

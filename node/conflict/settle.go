@@ -29,12 +29,13 @@ const (
 	PathCollapse
 	PathTry
 	PathExplain
+	PathConflicts
 	paths
 )
 
 // String is the path's name in metrics.
 func (p Path) String() string {
-	return [...]string{"read", "collapse", "try", "explain"}[p]
+	return [...]string{"read", "collapse", "try", "explain", "conflicts"}[p]
 }
 
 // Kind is what Settle came to.

@@ -325,6 +325,8 @@ type ListRequest struct {
 	Limit    int
 	Values   bool
 	Options
+	// conflicts lists what [Coordinator.Conflicts] looks at.
+	conflicts bool
 }
 
 // ListEntry is one live key.

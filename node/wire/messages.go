@@ -493,7 +493,7 @@ func (d *Decoder) inspectReply() *InspectReply {
 
 // List asks for the node's own copies in byte order of the key.
 //
-//	list := u8 flags (1 values)  bytes keyspace  u64 keyspaceID  bytes prefix  bytes after  varint limit
+//	list := u8 flags (1 values, 2 conflicts)  bytes keyspace  u64 keyspaceID  bytes prefix  bytes after  varint limit
 type List struct {
 	Keyspace   string
 	KeyspaceID uint64
@@ -503,19 +503,22 @@ type List struct {
 	Limit int
 	// Values sends the versions' bytes too.
 	Values bool
+	// Conflicts lists only the keys of which the node's copy has several versions, without their objects.
+	Conflicts bool
 }
 
 // AppendTo implements Message.
 func (m *List) AppendTo(dst []byte) []byte {
-	dst = AppendBytes(AppendFlags(dst, m.Values), m.Keyspace)
+	dst = AppendBytes(AppendFlags(dst, m.Values, m.Conflicts), m.Keyspace)
 	dst = binary.BigEndian.AppendUint64(dst, m.KeyspaceID)
 	dst = AppendBytes(AppendBytes(dst, m.Prefix), m.After)
 	return AppendInt(dst, m.Limit)
 }
 
 func (d *Decoder) list() *List {
+	flags := d.Flags(2)
 	return &List{
-		Values: d.Flags(1) != 0, Keyspace: d.String(), KeyspaceID: d.Uint64(), Prefix: d.Key(), After: d.Key(), Limit: d.Int(),
+		Values: flags&1 != 0, Conflicts: flags&2 != 0, Keyspace: d.String(), KeyspaceID: d.Uint64(), Prefix: d.Key(), After: d.Key(), Limit: d.Int(),
 	}
 }
 

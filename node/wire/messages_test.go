@@ -42,7 +42,7 @@ func sampleMessages() []Message {
 		&WriteReply{Object: []byte{7, 7}, Token: "tok"},
 		&Inspect{Target: target},
 		&InspectReply{Own: []byte{1}, Hints: []InspectHint{{For: "n3", Object: []byte{2}}, {For: "n4"}}},
-		&List{Keyspace: "ks", KeyspaceID: 5, Prefix: []byte("p"), After: []byte("pa"), Limit: 100, Values: true},
+		&List{Keyspace: "ks", KeyspaceID: 5, Prefix: []byte("p"), After: []byte("pa"), Limit: 100, Values: true, Conflicts: true},
 		&ListReply{Entries: []ListEntry{{Key: []byte("a"), Object: []byte{1}}, {Key: []byte("b")}}, More: true},
 		&MetaSync{Digest: digest, State: []byte{4, 5}},
 		&MetaSyncReply{Digest: digest, State: []byte{6}},
@@ -87,7 +87,7 @@ func TestGoldenBytes(t *testing.T) {
 		KindWriteReply:         "02" + "0707" + "03" + "746f6b",
 		KindInspect:            target,
 		KindInspectReply:       "01" + "01" + "02" + "02" + "6e33" + "01" + "02" + "02" + "6e34" + "00",
-		KindList:               "01" + "02" + "6b73" + "0000000000000005" + "01" + "70" + "02" + "7061" + "c801",
+		KindList:               "03" + "02" + "6b73" + "0000000000000005" + "01" + "70" + "02" + "7061" + "c801",
 		KindListReply:          "01" + "02" + "01" + "61" + "01" + "01" + "01" + "62" + "00",
 		KindMetaSync:           digest + "02" + "0405",
 		KindMetaSyncReply:      digest + "01" + "06",
@@ -196,7 +196,7 @@ func drawMessage(t *rapid.T) Message {
 		}
 		return m
 	case KindList:
-		return &List{Keyspace: text("ks"), KeyspaceID: 1, Prefix: bytesOf("p"), After: bytesOf("a"), Limit: number("l"), Values: flag("v")}
+		return &List{Keyspace: text("ks"), KeyspaceID: 1, Prefix: bytesOf("p"), After: bytesOf("a"), Limit: number("l"), Values: flag("v"), Conflicts: flag("c")}
 	case KindListReply:
 		m := &ListReply{More: flag("more")}
 		for range count {
