@@ -41,6 +41,8 @@ const (
 	// two looks.
 	sureTimeout = 2 * time.Second
 	sureEvery   = 20 * time.Millisecond
+	// mergePatience bounds how long a read waits for a module that this node has not compiled yet.
+	mergePatience = 500 * time.Millisecond
 	// loadTimeout bounds how long readiness waits for the active resolvers to be compiled.
 	loadTimeout = 2 * time.Second
 )

@@ -117,6 +117,9 @@ func (n *Node) die(err error) { n.fatal.Do(func() { n.o.Fatal(err) }) }
 // Requests is the coordinator of this node, for programs that run a node inside of them.
 func (n *Node) Requests() *coordinator.Coordinator { return n.coordinator }
 
+// Resolvers is the administration of resolvers on this node, for programs that run a node inside of them.
+func (n *Node) Resolvers() *coordinator.Resolvers { return n.resolvers }
+
 func (n *Node) openStore() error {
 	s, err := store.Open(n.storeOptions())
 	if err != nil {
@@ -144,6 +147,7 @@ func (n *Node) openResolvers() error {
 	n.runtime = rt
 	n.onClose(rt.Close)
 	n.settler = conflict.New(conflict.Options{
+		Keeper: quarantines{n.store}, Patience: mergePatience, Timeout: n.o.Cluster.Limits.ResolverTimeout,
 		Runtime: rt, ViewBytes: int(n.o.Cluster.Limits.ViewCacheBytes), Logger: n.log, Now: n.o.Now,
 		Fetch: func(ctx context.Context, sha [32]byte) ([]byte, error) { return n.resolvers.Fetch(ctx, sha) },
 	})

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"dynamo/client"
+	"dynamo/node/coordinator"
 )
 
 // conflictPage is the JSON of the conflict list.
@@ -81,4 +82,28 @@ func (p conflictPage) show(c *cobra.Command) {
 	if len(p.Unheard) > 0 {
 		fmt.Fprintf(c.ErrOrStderr(), "not heard from: %v\n", p.Unheard)
 	}
+}
+
+func newResolverRelease() *cobra.Command {
+	var r remote
+	c := &cobra.Command{
+		Use:   "release KEYSPACE",
+		Short: "Let the nodes call a quarantined version again",
+		Long: `A node that saw the active version fail too often calls it no more, and readers get the siblings.
+This ends it on all nodes that can be reached; find out first why it failed.
+
+  dynamo resolver release carts`,
+		Args: usageArgs(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, args []string) error {
+			var res coordinator.ResolverRelease
+			return r.call(c, client.Request{Method: http.MethodPost, Path: resolverPath(args[0], "release")}, &res, func() {
+				fmt.Fprintf(c.OutOrStdout(), "released on %v\n", res.Released)
+				if len(res.Unheard) > 0 {
+					fmt.Fprintf(c.ErrOrStderr(), "not heard from: %v\n", res.Unheard)
+				}
+			})
+		},
+	}
+	r.register(c)
+	return c
 }

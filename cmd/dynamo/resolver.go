@@ -25,7 +25,7 @@ import (
 func newResolver() *cobra.Command {
 	return group("resolver", "Check, run and administer resolver modules",
 		newResolverCheck(), newResolverRun(), newResolverUpload(), newResolverShow(false), newResolverShow(true), newResolverRollback(), newResolverRemove(),
-		newResolverConflicts())
+		newResolverConflicts(), newResolverRelease())
 }
 
 // withModule compiles a module file for offline use.
@@ -292,6 +292,9 @@ func newResolverShow(history bool) *cobra.Command {
 				showVersions(c, rows)
 				if !history {
 					fmt.Fprintf(c.OutOrStdout(), "\ncalls %d, failures %d, mean %.0f us, max %.0f us on this node\n", st.Calls, st.Failures, st.Micros.Mean, st.Micros.Max)
+					if q := st.Quarantine; q != nil {
+						fmt.Fprintf(c.OutOrStdout(), "QUARANTINED on this node since %s: %s\n", q.Since.Format(time.RFC3339), q.Reason)
+					}
 				}
 			})
 		},

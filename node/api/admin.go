@@ -139,6 +139,15 @@ func (s *Server) rollbackResolver(c *call) error {
 	return c.answerJSON(fasthttp.StatusOK, v)
 }
 
+// releaseResolver is POST /v1/keyspaces/{keyspace}/resolver/release.
+func (s *Server) releaseResolver(c *call) error {
+	res, err := s.o.Resolvers.Release(c.context, c.keyspace)
+	if err != nil {
+		return err
+	}
+	return c.answerJSON(fasthttp.StatusOK, res)
+}
+
 // maxTrySiblings bounds a trial merge, which holds all its siblings in memory at once.
 const maxTrySiblings = 128
 

@@ -50,6 +50,7 @@ func TestResolversOverHTTP(t *testing.T) {
 		{"GET", base, "", 200, "status ks"},
 		{"POST", base + "/rollback", `{"version":3}`, 200, "rollback ks 3"},
 		{"POST", base + "/try?candidate=ab", `{"key":"k","siblings":[{"value_base64":"YQ=="},{"value_base64":"Yg=="}]}`, 200, "try ks ab 2"},
+		{"POST", base + "/release", "", 200, "release ks"},
 		{"DELETE", base, "", 204, "remove ks"},
 	} {
 		h.do(t, c.method, c.target, c.body).want(t, c.status)

@@ -315,6 +315,11 @@ func (f *fakeAdmin) Remove(_ context.Context, ks string) error {
 	return nil
 }
 
+func (f *fakeAdmin) Release(_ context.Context, ks string) (coordinator.ResolverRelease, error) {
+	f.note("release %s", ks)
+	return coordinator.ResolverRelease{Released: []string{"n1"}}, nil
+}
+
 func (f *fakeAdmin) Try(_ context.Context, ks, candidate string, r coordinator.TryRequest) (coordinator.TryResult, error) {
 	f.note("try %s %s %d", ks, candidate, len(r.Siblings))
 	return coordinator.TryResult{Status: "value", Value: []byte("merged"), Fuel: 7}, nil

@@ -82,6 +82,9 @@ func (s *Server) table() []resource {
 		{pattern: "/v1/keyspaces/{keyspace}/resolver/rollback", endpoints: []endpoint{
 			{method: post, role: admin, params: brief, body: bodyJSON, wait: waitLong, isWrite: true, isChange: true, handle: s.rollbackResolver},
 		}},
+		{pattern: "/v1/keyspaces/{keyspace}/resolver/release", endpoints: []endpoint{
+			{method: post, role: admin, params: brief, wait: waitLong, isChange: true, handle: s.releaseResolver},
+		}},
 		{pattern: "/v1/keyspaces/{keyspace}/resolver/try", endpoints: []endpoint{
 			{method: post, role: admin, params: []string{"timeout", "candidate"}, body: bodyTrial, wait: waitLong, handle: s.tryResolver},
 		}},

@@ -47,6 +47,7 @@ type Resolvers interface {
 	Module(ctx context.Context, keyspace string) ([]byte, error)
 	Rollback(ctx context.Context, keyspace string, version int) (coordinator.ResolverVersion, error)
 	Remove(ctx context.Context, keyspace string) error
+	Release(ctx context.Context, keyspace string) (coordinator.ResolverRelease, error)
 	Try(ctx context.Context, keyspace, candidate string, r coordinator.TryRequest) (coordinator.TryResult, error)
 }
 

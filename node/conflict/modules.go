@@ -60,6 +60,16 @@ func (m *modules) get(ctx context.Context, sha [32]byte) (*resolver.Module, erro
 	}
 }
 
+// soon is get for a read, whose client would rather have the siblings than wait for a compiler.
+func (m *modules) soon(ctx context.Context, sha [32]byte) (*resolver.Module, error) {
+	if m.o.Patience > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, m.o.Patience)
+		defer cancel()
+	}
+	return m.get(ctx, sha)
+}
+
 func (m *modules) start(sha [32]byte) (*loaded, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

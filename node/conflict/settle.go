@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"log/slog"
+	"runtime"
 	"slices"
 	"time"
 
@@ -96,6 +97,15 @@ type Options struct {
 	ViewBytes int
 	Logger    *slog.Logger
 	Now       func() time.Time
+	// Patience bounds how long a read waits for a module that is still being fetched or compiled; 0: as long as its
+	// deadline lets it.
+	Patience time.Duration
+	// Timeout is the wall-clock guard of a merge; 0: no merge that ran into it is held against its module.
+	Timeout time.Duration
+	// ThreadTime is the processor time of the calling thread; nil: as the system tells it.
+	ThreadTime func() (d time.Duration, ok bool)
+	// Keeper keeps quarantines over restarts; nil: nobody does.
+	Keeper Keeper
 }
 
 // Settler turns siblings into answers. It is safe for concurrent use.
@@ -103,12 +113,16 @@ type Settler struct {
 	o       Options
 	modules *modules
 	views   *views
+	wards   *wards
 	stats   stats
 }
 
 // New returns a Settler; Close it.
 func New(o Options) *Settler {
-	return &Settler{o: o, modules: newModules(o), views: newViews(o.ViewBytes, o.Now)}
+	if o.ThreadTime == nil {
+		o.ThreadTime = threadTime
+	}
+	return &Settler{o: o, modules: newModules(o), views: newViews(o.ViewBytes, o.Now), wards: newWards(o)}
 }
 
 // Close releases all modules and waits for compilations that are under way.
@@ -145,10 +159,15 @@ func plain(vs []causal.Version) Result {
 // resolve merges through the active module. all includes tombstones, values does not.
 func (s *Settler) resolve(ctx context.Context, p Policy, key []byte, all, values []causal.Version) Result {
 	in := distinct(values, false)
+	if q := s.wards.held(p); q != nil {
+		res := plain(distinct(values, true))
+		res.Code, res.Detail = CodeQuarantined, "the resolver is in quarantine on this node: "+q.Reason
+		return res
+	}
 	var m *resolver.Module
 	var err error
 	if p.Module != ([32]byte{}) {
-		m, err = s.modules.get(ctx, p.Module)
+		m, err = s.modules.soon(ctx, p.Module)
 	}
 	if m != nil && m.WantsDeleted() {
 		in = distinct(all, false)
@@ -164,7 +183,7 @@ func (s *Settler) resolve(ctx context.Context, p Policy, key []byte, all, values
 		}
 		return res
 	}
-	v := s.views.get(ctx, viewKey(p, key, in), func() view { return s.merge(ctx, p, m, key, in) })
+	v := s.views.get(ctx, viewKey(p, key, in), func() view { return s.watched(ctx, p, m, key, in) })
 	res := outcome(p, v, in)
 	if v.code != "" {
 		shown := distinct(values, true)
@@ -205,6 +224,24 @@ func outcome(p Policy, v view, in []causal.Version) Result {
 		res.Kind = Deleted
 	}
 	return res
+}
+
+// watched is merge, and what came of it counts for or against the version. That a merge ran out of wall-clock
+// time counts only if its thread had the processor for most of that time: on a machine with too much to do good
+// modules are slow, too. It takes a first such merge for the time to be measured.
+func (s *Settler) watched(ctx context.Context, p Policy, m *resolver.Module, key []byte, in []causal.Version) view {
+	if !s.wards.suspects(p) || s.o.Timeout <= 0 {
+		v := s.merge(ctx, p, m, key, in)
+		s.wards.report(p, key, v, false)
+		return v
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	before, ok := s.o.ThreadTime()
+	v := s.merge(ctx, p, m, key, in)
+	after, still := s.o.ThreadTime()
+	s.wards.report(p, key, v, ok && still && after-before >= s.o.Timeout*3/4)
+	return v
 }
 
 // merge runs the module once.

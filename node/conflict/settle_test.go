@@ -34,10 +34,15 @@ func newFixture(t *testing.T) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newFixtureOf(t, module, resolver.DefaultLimits())
+}
+
+func newFixtureOf(t *testing.T, module []byte, limits resolver.Limits) *fixture {
+	t.Helper()
 	f := &fixture{module: module, sha: sha256.Sum256(module), now: time.UnixMilli(1)}
 	log := slog.New(slog.DiscardHandler)
 	now := func() time.Time { return f.now }
-	rt, err := resolver.New(resolver.Options{Limits: resolver.DefaultLimits(), Logger: log, Now: now, CacheDir: filepath.Join(os.TempDir(), "dynamo-test-modules")})
+	rt, err := resolver.New(resolver.Options{Limits: limits, Logger: log, Now: now, CacheDir: filepath.Join(os.TempDir(), "dynamo-test-modules")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,6 +47,19 @@ func (s *stats) merged(sha [32]byte, d time.Duration, err error) {
 	}
 }
 
+// Quarantines returns the versions that this node does not call, by keyspace.
+func (s *Settler) Quarantines() map[string]Quarantine {
+	s.wards.mu.Lock()
+	defer s.wards.mu.Unlock()
+	out := make(map[string]Quarantine)
+	for keyspace, d := range s.wards.mu.byKeyspace {
+		if d.held != nil {
+			out[keyspace] = *d.held
+		}
+	}
+	return out
+}
+
 // Module returns the counters of one resolver version.
 func (s *Settler) Module(sha [32]byte) ModuleStats {
 	s.stats.mu.Lock()

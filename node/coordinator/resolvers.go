@@ -199,6 +199,8 @@ func (r *Resolvers) Status(keyspace string) (ResolverStatus, error) {
 	st := ResolverStatus{History: []ResolverVersion{}, Paths: r.s.Settler.Totals().Paths}
 	for _, b := range v.Bindings(keyspace) {
 		rv := resolverVersion(b)
+		ms := r.s.Settler.Module(b.SHA256)
+		rv.Calls, rv.Failures, rv.Errors = ms.Calls, ms.Failures, ms.Errors
 		rv.Active = bound && b.Epoch == active.Epoch && b.SHA256 == active.SHA256
 		if rv.Active {
 			st.Active = &rv
@@ -211,6 +213,9 @@ func (r *Resolvers) Status(keyspace string) (ResolverStatus, error) {
 		st.Micros.Max = micros(ms.Max)
 		if ms.Calls > 0 {
 			st.Micros.Mean = micros(ms.Total) / float64(ms.Calls)
+		}
+		if q := r.s.Settler.Quarantined(replica.PolicyOf(v, ks)); q != nil {
+			st.Quarantine = &ResolverQuarantine{Since: q.Since, Code: q.Code, Reason: q.Reason}
 		}
 	}
 	return st, nil
@@ -262,8 +267,11 @@ func (r *Resolvers) Fetch(ctx context.Context, sha [32]byte) ([]byte, error) {
 }
 
 // Serve answers other nodes about modules. handled is false for other messages.
-func (r *Resolvers) Serve(m wire.Message) (reply wire.Message, handled bool, err error) {
+func (r *Resolvers) Serve(ctx context.Context, m wire.Message) (reply wire.Message, handled bool, err error) {
 	switch m := m.(type) {
+	case *wire.ResolverAct:
+		reply, err := r.act(m)
+		return reply, true, err
 	case *wire.ModuleGet:
 		b, ok, err := r.s.Modules.Module(m.SHA256)
 		return &wire.ModuleReply{Found: ok, Module: b}, true, err

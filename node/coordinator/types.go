@@ -170,6 +170,23 @@ type ResolverVersion struct {
 	Builtin string    `json:"builtin,omitempty"`
 	Time    time.Time `json:"time"`
 	Active  bool      `json:"active"`
+	// Calls, Failures and Errors are this module's on this node since it started.
+	Calls    uint64            `json:"calls"`
+	Failures uint64            `json:"failures"`
+	Errors   map[string]uint64 `json:"errors,omitempty"`
+}
+
+// ResolverQuarantine says why a node does not call the active version any more.
+type ResolverQuarantine struct {
+	Since  time.Time `json:"since"`
+	Code   string    `json:"code"`
+	Reason string    `json:"reason"`
+}
+
+// ResolverRelease says which nodes let a version out of quarantine, and which could not be told.
+type ResolverRelease struct {
+	Released []string `json:"released"`
+	Unheard  []string `json:"unheard,omitempty"`
 }
 
 // ResolverStatus is the active resolver of a keyspace as seen by this node.
@@ -185,6 +202,8 @@ type ResolverStatus struct {
 	Paths map[string]uint64 `json:"paths,omitempty"`
 	// Loaded says whether this node has the active module compiled.
 	Loaded bool `json:"loaded"`
+	// Quarantine is set while this node does not call the active version.
+	Quarantine *ResolverQuarantine `json:"quarantine,omitempty"`
 }
 
 // ResolverLatency are microseconds.

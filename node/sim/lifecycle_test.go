@@ -3,10 +3,13 @@ package sim
 import (
 	"context"
 	"fmt"
+	"os"
+	"slices"
 	"testing"
 	"time"
 
 	"dynamo/node/config"
+	"dynamo/node/conflict"
 	"dynamo/node/coordinator"
 )
 
@@ -88,4 +91,91 @@ func TestConflictList(t *testing.T) {
 			t.Fatalf("after a covering write: %+v", page)
 		}
 	}, keyspace("notes", config.PolicySiblings), keyspace("carts", config.PolicyResolver))
+}
+
+// trapModule is a module whose every merge traps.
+func trapModule() []byte {
+	section := func(id byte, content []byte) []byte { return slices.Concat([]byte{id, byte(len(content))}, content) }
+	export := func(name string, kind, index byte) []byte {
+		return slices.Concat([]byte{byte(len(name))}, []byte(name), []byte{kind, index})
+	}
+	return slices.Concat([]byte("\x00asm\x01\x00\x00\x00"),
+		section(1, []byte{2, 0x60, 1, 0x7f, 1, 0x7f, 0x60, 2, 0x7f, 0x7f, 1, 0x7e}),
+		section(3, []byte{2, 0, 1}),
+		section(5, []byte{1, 0, 1}),
+		section(7, slices.Concat([]byte{3}, export("memory", 2, 0), export("dynamo_alloc", 0, 0), export("dynamo_resolve_v1", 0, 1))),
+		section(10, []byte{2, 4, 0, 0x41, 16, 0x0b, 3, 0, 0, 0x0b}),
+	)
+}
+
+// TestQuarantineSurvivesARestart: a module that always traps is called no more by the node that saw it, until it is
+// released or another version is activated.
+func TestQuarantineSurvivesARestart(t *testing.T) {
+	inBubble(t, 3, 32, func(t *testing.T, ctx context.Context, c *Cluster) {
+		cart, err := os.ReadFile("../../examples/cart-merge/cart.wasm")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Node("n1").Resolvers().Upload(ctx, "notes", trapModule(), coordinator.CheckOff); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 22 {
+			key := fmt.Sprint("k", i)
+			put(t, ctx, c, "n1", "notes", key, apples, "", coordinator.Options{})
+			put(t, ctx, c, "n2", "notes", key, pears, "", coordinator.Options{})
+		}
+		failing := func(id, key string) string {
+			a := get(t, ctx, c, id, "notes", key, coordinator.Options{})
+			if len(a.Siblings) != 2 {
+				t.Fatalf("%s answers %+v", id, a)
+			}
+			return a.ResolverError
+		}
+		for i := range 20 {
+			if why := failing("n1", fmt.Sprint("k", i)); why != "trap" {
+				t.Fatalf("conflict %d: %s", i, why)
+			}
+		}
+		if why := failing("n1", "k20"); why != conflict.CodeQuarantined {
+			t.Fatalf("after 20 traps: %s", why)
+		}
+		if why := failing("n2", "k20"); why != "trap" {
+			t.Fatalf("n2 saw one conflict: %s", why)
+		}
+		if err := c.Stop(ctx, "n1"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Minute)
+		if err := c.Start(ctx, "n1"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		if why := failing("n1", "k20"); why != conflict.CodeQuarantined {
+			t.Fatalf("after a restart and ten minutes: %s", why)
+		}
+		st, err := c.Node("n1").Resolvers().Status("notes")
+		if err != nil || st.Quarantine == nil || st.Quarantine.Code != "trap" {
+			t.Fatalf("%+v, %v", st, err)
+		}
+		res, err := c.Node("n3").Resolvers().Release(ctx, "notes")
+		if err != nil || fmt.Sprint(res.Released) != "[n1]" || len(res.Unheard) > 0 {
+			t.Fatalf("%+v, %v", res, err)
+		}
+		if why := failing("n1", "k20"); why != "trap" {
+			t.Fatalf("after the release: %s", why)
+		}
+		for i := range 20 {
+			failing("n1", fmt.Sprint("k", i))
+		}
+		if why := failing("n1", "k21"); why != conflict.CodeQuarantined {
+			t.Fatalf("after 20 more traps: %s", why)
+		}
+		if _, err := c.Node("n2").Resolvers().Upload(ctx, "notes", cart, coordinator.CheckOff); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		if a := get(t, ctx, c, "n1", "notes", "k21", coordinator.Options{}); a.Value == nil || string(a.Value.Bytes) != both {
+			t.Fatalf("with another version: %+v", a)
+		}
+	}, keyspace("notes", config.PolicySiblings))
 }

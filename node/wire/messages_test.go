@@ -20,7 +20,7 @@ var allKinds = []Kind{
 	KindPing, KindAck, KindFailure, KindRead, KindReadReply, KindApply, KindWrite, KindWriteReply,
 	KindInspect, KindInspectReply, KindList, KindListReply, KindMetaSync, KindMetaSyncReply,
 	KindModuleGet, KindModuleReply, KindModulePut,
-	KindTreeCompare, KindTreeCompareReply, KindTreeDigests, KindTreeDigestsReply, KindTreeKeys, KindTreeKeysReply, KindObjectsGet, KindObjectsReply, KindObjectsPut, KindSettleBarrier, KindSettleBarrierReply, KindSettleFence, KindSettleFenceReply, KindSettleCheck, KindSettleCheckReply, KindSettleApply, KindSettleApplyReply, KindClaim,
+	KindTreeCompare, KindTreeCompareReply, KindTreeDigests, KindTreeDigestsReply, KindTreeKeys, KindTreeKeysReply, KindObjectsGet, KindObjectsReply, KindObjectsPut, KindSettleBarrier, KindSettleBarrierReply, KindSettleFence, KindSettleFenceReply, KindSettleCheck, KindSettleCheckReply, KindSettleApply, KindSettleApplyReply, KindClaim, KindResolverAct, KindResolverActReply,
 }
 
 func sampleMessages() []Message {
@@ -48,7 +48,9 @@ func sampleMessages() []Message {
 		&MetaSyncReply{Digest: digest, State: []byte{6}},
 		&ModuleGet{SHA256: digest},
 		&ModuleReply{Found: true, Module: []byte("\x00asm")},
-		&ModulePut{Module: []byte("\x00asm")},
+		&ModulePut{Module: []byte("\x00asm"), Config: []byte("c")},
+		&ResolverAct{Act: ActShadow, Keyspace: "ks", SHA256: digest},
+		&ResolverActReply{Done: true, Report: []byte("{}")},
 		&TreeCompare{Roots: []TreeRoot{{tree, sum}}},
 		&TreeCompareReply{Verdicts: []TreeVerdict{TreeEqual, TreeDiffers, TreeUnready}},
 		&TreeDigests{Tree: tree, Branch: -1},
@@ -93,7 +95,9 @@ func TestGoldenBytes(t *testing.T) {
 		KindMetaSyncReply:      digest + "01" + "06",
 		KindModuleGet:          digest,
 		KindModuleReply:        "01" + "04" + "0061736d",
-		KindModulePut:          "04" + "0061736d",
+		KindModulePut:          "04" + "0061736d" + "01" + "63",
+		KindResolverAct:        "02" + "02" + "6b73" + digest,
+		KindResolverActReply:   "01" + "02" + "7b7d",
 		KindSettleBarrier:      "",
 		KindClaim:              "ac02",
 		KindTreeCompare:        "01000000070102030405060708ee0000000000000000000000000000ff0000000000000002",
@@ -166,7 +170,8 @@ func drawMessage(t *rapid.T) Message {
 	copy(digest[:], bytesOf("digest"))
 	number := func(name string) int { return int(rapid.Int32().Draw(t, name)) }
 	count := rapid.IntRange(0, 4).Draw(t, "count")
-	switch rapid.SampledFrom(allKinds).Draw(t, "kind") {
+	k := rapid.SampledFrom(allKinds).Draw(t, "kind")
+	switch k {
 	case KindPing:
 		return &Ping{}
 	case KindAck:
@@ -212,7 +217,13 @@ func drawMessage(t *rapid.T) Message {
 	case KindModuleReply:
 		return &ModuleReply{Found: flag("found"), Module: bytesOf("module")}
 	}
-	return &ModulePut{Module: bytesOf("module")}
+	switch k {
+	case KindResolverAct:
+		return &ResolverAct{Act: ActRelease, Keyspace: text("ks"), SHA256: digest}
+	case KindResolverActReply:
+		return &ResolverActReply{Done: flag("done"), Report: bytesOf("report")}
+	}
+	return &ModulePut{Module: bytesOf("module"), Config: bytesOf("config")}
 }
 
 func TestRoundTrip(t *testing.T) {
