@@ -165,14 +165,14 @@ func (n *Node) bindBirthResolver(ks config.Keyspace) error {
 	ctx, cancel := context.WithTimeout(n.ctx, n.o.Cluster.Limits.MaxTimeout)
 	defer cancel()
 	if name, builtin := strings.CutPrefix(ks.Resolver, "builtin:"); builtin {
-		_, err := n.resolvers.UploadBuiltin(ctx, ks.Name, name, coordinator.CheckWarn)
+		_, err := n.resolvers.Upload(ctx, ks.Name, coordinator.Upload{Builtin: name, Check: coordinator.CheckWarn, Alone: true})
 		return err
 	}
 	module, err := os.ReadFile(ks.Resolver)
 	if err != nil {
 		return err
 	}
-	_, err = n.resolvers.Upload(ctx, ks.Name, module, coordinator.CheckWarn)
+	_, err = n.resolvers.Upload(ctx, ks.Name, coordinator.Upload{Module: module, Check: coordinator.CheckWarn, Alone: true})
 	return err
 }
 

@@ -21,6 +21,7 @@ import (
 	"dynamo/node/repair"
 	"dynamo/node/replica"
 	"dynamo/node/store"
+	"dynamo/node/versions"
 	"dynamo/node/wire"
 	"dynamo/resolver"
 )
@@ -42,7 +43,7 @@ type Node struct {
 	flights     *replica.Flights
 	replica     *replica.Replica
 	coordinator *coordinator.Coordinator
-	resolvers   *coordinator.Resolvers
+	resolvers   *versions.Resolvers
 	repairer    *repair.Repairer
 	mender      *repair.Mender
 	api         *api.Server
@@ -118,7 +119,7 @@ func (n *Node) die(err error) { n.fatal.Do(func() { n.o.Fatal(err) }) }
 func (n *Node) Requests() *coordinator.Coordinator { return n.coordinator }
 
 // Resolvers is the administration of resolvers on this node, for programs that run a node inside of them.
-func (n *Node) Resolvers() *coordinator.Resolvers { return n.resolvers }
+func (n *Node) Resolvers() *versions.Resolvers { return n.resolvers }
 
 func (n *Node) openStore() error {
 	s, err := store.Open(n.storeOptions())
@@ -134,7 +135,7 @@ func (n *Node) openStore() error {
 
 func (n *Node) openResolvers() error {
 	o := resolver.Options{
-		Limits: coordinator.ResolverLimits(n.o.Cluster.Limits), Logger: n.log, Now: n.o.Now, CacheDir: n.o.ModuleCache,
+		Limits: versions.ResolverLimits(n.o.Cluster.Limits), Logger: n.log, Now: n.o.Now, CacheDir: n.o.ModuleCache,
 		Verdicts: verdicts{n.store},
 	}
 	if len(n.o.CompileCommand) > 0 {
@@ -220,7 +221,7 @@ func (n *Node) openRequests() error {
 		Stale: n.repairer.Stale, Foreground: n.repairer.Foreground, Now: n.o.Now, Logger: n.log,
 	})
 	n.onClose(func(context.Context) error { n.coordinator.Close(); return nil })
-	n.resolvers = coordinator.NewResolvers(coordinator.ResolverSettings{
+	n.resolvers = versions.New(versions.Settings{
 		Self: n.o.ID, Catalog: n.state, Bindings: n.state, Members: n.state, Transport: n.transport, Modules: n.store,
 		Settler: n.settler, Limits: limits, Builtins: n.o.Builtins, Laws: n.checkLaws, Logger: n.log,
 	})

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
+	"mime/multipart"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -106,4 +109,30 @@ This ends it on all nodes that can be reached; find out first why it failed.
 	}
 	r.register(c)
 	return c
+}
+
+// uploadBody is the module alone, or the parts module and config.
+func uploadBody(module []byte, configFile string) ([]byte, http.Header, error) {
+	if configFile == "" {
+		return module, http.Header{"Content-Type": {"application/wasm"}}, nil
+	}
+	config, err := os.ReadFile(configFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	var b bytes.Buffer
+	w := multipart.NewWriter(&b)
+	for name, content := range map[string][]byte{"module": module, "config": config} {
+		part, err := w.CreateFormFile(name, name)
+		if err == nil {
+			_, err = part.Write(content)
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return nil, nil, err
+	}
+	return b.Bytes(), http.Header{"Content-Type": {w.FormDataContentType()}}, nil
 }

@@ -235,20 +235,28 @@ func resolverPath(keyspace string, more ...string) string {
 func newResolverUpload() *cobra.Command {
 	var r remote
 	var check, builtin string
-	var retry bool
+	var configFile string
+	var retry, inactive bool
 	c := &cobra.Command{
 		Use:   "upload KEYSPACE [FILE.wasm]",
 		Short: "Upload a module and activate it",
-		Long:  "  dynamo resolver upload carts cart.wasm",
+		Long: `  dynamo resolver upload carts cart.wasm
+  dynamo resolver upload carts engine.wasm --config merge.js
+  dynamo resolver upload carts cart.wasm --no-activate`,
 		Args:  usageArgs(cobra.RangeArgs(1, 2)),
 		RunE: func(c *cobra.Command, args []string) error {
 			req := client.Request{Method: http.MethodPut, Path: resolverPath(args[0]), Query: url.Values{"check": {check}}}
 			if retry {
 				req.Query.Set("retry", "true")
 			}
+			if inactive {
+				req.Query.Set("activate", "false")
+			}
 			switch {
 			case (len(args) == 2) == (builtin != ""):
 				return usageError{errors.New("upload takes a file, or --builtin NAME")}
+			case builtin != "" && configFile != "":
+				return usageError{errors.New("a builtin module takes no --config")}
 			case builtin != "":
 				req.Query.Set("builtin", builtin)
 			default:
@@ -256,7 +264,9 @@ func newResolverUpload() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				req.Body, req.Header = b, http.Header{"Content-Type": {"application/wasm"}}
+				if req.Body, req.Header, err = uploadBody(b, configFile); err != nil {
+					return err
+				}
 			}
 			var up coordinator.ResolverUpload
 			return r.call(c, req, &up, func() {
@@ -267,6 +277,8 @@ func newResolverUpload() *cobra.Command {
 	r.register(c)
 	c.Flags().StringVar(&check, "check", coordinator.CheckStrict, "strict, warn or off")
 	c.Flags().StringVar(&builtin, "builtin", "", "a module that comes with the binary")
+	c.Flags().StringVar(&configFile, "config", "", "a file that goes to the module's dynamo_configure_v1 and belongs to the version")
+	c.Flags().BoolVar(&inactive, "no-activate", false, "store a candidate only, to try or shadow it")
 	c.Flags().BoolVar(&retry, "retry", false, "even if it failed to compile within limits before")
 	return c
 }

@@ -40,7 +40,11 @@ func (c *call) bodyLimit() (int, error) {
 		ks, err := c.s.o.Keyspaces.Keyspace(c.keyspace)
 		return ks.MaxValueBytes, err
 	case bodyModule:
-		return c.s.o.Limits.ResolverModuleBytes, nil
+		limit := c.s.o.Limits.ResolverModuleBytes
+		if httptext.IsMultipart(string(c.header.ContentType())) {
+			limit = 2*limit + maxJSONBytes // a configuration and the parts' headers come on top
+		}
+		return limit, nil
 	case bodyJSON:
 		return maxJSONBytes, nil
 	case bodyTrial, bodyBatch:
@@ -83,7 +87,7 @@ func takes(kind bodyKind, media string) bool {
 	}
 	switch kind {
 	case bodyModule:
-		return media == "application/wasm" || media == "application/octet-stream"
+		return media == "application/wasm" || media == "application/octet-stream" || httptext.IsMultipart(media)
 	case bodyBatch:
 		return slices.Contains([]string{"application/x-ndjson", "application/ndjson", "application/jsonl", "application/json", "text/plain"}, media)
 	default:

@@ -274,25 +274,29 @@ func (f *fakeAdmin) DropKeyspace(_ context.Context, name string) error {
 	return nil
 }
 
-func (f *fakeAdmin) Upload(ctx context.Context, ks string, module []byte, check string) (coordinator.ResolverUpload, error) {
-	f.note("upload %s %q %s", ks, module, check)
+func (f *fakeAdmin) Upload(ctx context.Context, ks string, u coordinator.Upload) (coordinator.ResolverUpload, error) {
+	if u.Retry {
+		f.note("retry %q", u.Module)
+	}
+	if u.Builtin != "" {
+		f.note("builtin %s %s %s", ks, u.Builtin, u.Check)
+		return coordinator.ResolverUpload{SHA256: "feed", Version: 2}, nil
+	}
+	more := ""
+	if len(u.Config) > 0 {
+		more = fmt.Sprintf(" with %q", u.Config)
+	}
+	if u.Inactive {
+		more += " inactive"
+	}
+	f.note("upload %s %q %s%s", ks, u.Module, u.Check, more)
 	if d, ok := ctx.Deadline(); !ok || time.Until(d) < 3*time.Second {
 		return coordinator.ResolverUpload{}, errors.New("an upload has too little time")
 	}
-	if string(module) == "bad" {
+	if string(u.Module) == "bad" {
 		return coordinator.ResolverUpload{}, &coordinator.Error{Code: coordinator.CodeResolverInvalid, Detail: "no module"}
 	}
-	return coordinator.ResolverUpload{SHA256: "feed", Version: 1, ABI: "v1", Size: len(module)}, nil
-}
-
-func (f *fakeAdmin) Retry(module []byte) error {
-	f.note("retry %q", module)
-	return nil
-}
-
-func (f *fakeAdmin) UploadBuiltin(_ context.Context, ks, name, check string) (coordinator.ResolverUpload, error) {
-	f.note("builtin %s %s %s", ks, name, check)
-	return coordinator.ResolverUpload{SHA256: "feed", Version: 2}, nil
+	return coordinator.ResolverUpload{SHA256: "feed", Version: 1, ABI: "v1", Size: len(u.Module)}, nil
 }
 
 func (f *fakeAdmin) Status(ks string) (coordinator.ResolverStatus, error) {

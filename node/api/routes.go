@@ -76,7 +76,7 @@ func (s *Server) table() []resource {
 		}},
 		{pattern: "/v1/keyspaces/{keyspace}/resolver", endpoints: []endpoint{
 			{method: get, role: read, params: brief, wait: waitLong, handle: s.showResolver},
-			{method: put, role: admin, params: []string{"timeout", "check", "builtin", "retry"}, body: bodyModule, wait: waitLong, isWrite: true, isChange: true, handle: s.putResolver},
+			{method: put, role: admin, params: []string{"timeout", "check", "builtin", "retry", "activate"}, body: bodyModule, wait: waitLong, isWrite: true, isChange: true, handle: s.putResolver},
 			{method: del, role: admin, params: brief, wait: waitLong, isWrite: true, isChange: true, handle: s.removeResolver},
 		}},
 		{pattern: "/v1/keyspaces/{keyspace}/resolver/rollback", endpoints: []endpoint{

@@ -38,11 +38,9 @@ type Keyspaces interface {
 	DropKeyspace(ctx context.Context, name string) error
 }
 
-// Resolvers administers the resolver modules of keyspaces. check is strict, warn or off.
+// Resolvers administers the resolver modules of keyspaces.
 type Resolvers interface {
-	Upload(ctx context.Context, keyspace string, module []byte, check string) (coordinator.ResolverUpload, error)
-	Retry(module []byte) error
-	UploadBuiltin(ctx context.Context, keyspace, name, check string) (coordinator.ResolverUpload, error)
+	Upload(ctx context.Context, keyspace string, u coordinator.Upload) (coordinator.ResolverUpload, error)
 	Status(keyspace string) (coordinator.ResolverStatus, error)
 	Module(ctx context.Context, keyspace string) ([]byte, error)
 	Rollback(ctx context.Context, keyspace string, version int) (coordinator.ResolverVersion, error)

@@ -80,7 +80,7 @@ func (c *Coordinator) Conflicts(ctx context.Context, req ConflictRequest) (Confl
 			return page, nil
 		}
 		if err := ctx.Err(); err != nil {
-			return ConflictPage{}, asError(err)
+			return ConflictPage{}, AsError(err)
 		}
 		after = s.end
 	}
@@ -116,7 +116,7 @@ func (c *Coordinator) inspectConflict(ctx context.Context, keyspace string, key 
 		o, err = c.read(ctx, p)
 	}
 	if err != nil {
-		why := asError(err).(*Error)
+		why := AsError(err).(*Error)
 		e.Why, e.Detail = string(why.Code), why.Detail
 		return e
 	}

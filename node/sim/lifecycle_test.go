@@ -93,18 +93,24 @@ func TestConflictList(t *testing.T) {
 	}, keyspace("notes", config.PolicySiblings), keyspace("carts", config.PolicyResolver))
 }
 
+// configured is a module that takes configurations which begin with an A. Its every merge traps.
+func configured() []byte { return assembled(0x20, 0, 0x2d, 0, 0, 0x41, 0xc1, 0, 0x47) }
+
 // trapModule is a module whose every merge traps.
-func trapModule() []byte {
+func trapModule() []byte { return assembled(0x41, 0) }
+
+// assembled returns a module whose every merge traps, and which answers a configuration with the given code.
+func assembled(code ...byte) []byte {
 	section := func(id byte, content []byte) []byte { return slices.Concat([]byte{id, byte(len(content))}, content) }
 	export := func(name string, kind, index byte) []byte {
 		return slices.Concat([]byte{byte(len(name))}, []byte(name), []byte{kind, index})
 	}
 	return slices.Concat([]byte("\x00asm\x01\x00\x00\x00"),
-		section(1, []byte{2, 0x60, 1, 0x7f, 1, 0x7f, 0x60, 2, 0x7f, 0x7f, 1, 0x7e}),
-		section(3, []byte{2, 0, 1}),
+		section(1, []byte{3, 0x60, 1, 0x7f, 1, 0x7f, 0x60, 2, 0x7f, 0x7f, 1, 0x7e, 0x60, 2, 0x7f, 0x7f, 1, 0x7f}),
+		section(3, []byte{3, 0, 1, 2}),
 		section(5, []byte{1, 0, 1}),
-		section(7, slices.Concat([]byte{3}, export("memory", 2, 0), export("dynamo_alloc", 0, 0), export("dynamo_resolve_v1", 0, 1))),
-		section(10, []byte{2, 4, 0, 0x41, 16, 0x0b, 3, 0, 0, 0x0b}),
+		section(7, slices.Concat([]byte{4}, export("memory", 2, 0), export("dynamo_alloc", 0, 0), export("dynamo_resolve_v1", 0, 1), export("dynamo_configure_v1", 0, 2))),
+		section(10, slices.Concat([]byte{3, 4, 0, 0x41, 16, 0x0b, 3, 0, 0, 0x0b, byte(len(code) + 2), 0}, code, []byte{0x0b})),
 	)
 }
 
@@ -116,7 +122,7 @@ func TestQuarantineSurvivesARestart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.Node("n1").Resolvers().Upload(ctx, "notes", trapModule(), coordinator.CheckOff); err != nil {
+		if _, err := c.Node("n1").Resolvers().Upload(ctx, "notes", coordinator.Upload{Module: trapModule(), Check: coordinator.CheckOff}); err != nil {
 			t.Fatal(err)
 		}
 		for i := range 22 {
@@ -170,12 +176,74 @@ func TestQuarantineSurvivesARestart(t *testing.T) {
 		if why := failing("n1", "k21"); why != conflict.CodeQuarantined {
 			t.Fatalf("after 20 more traps: %s", why)
 		}
-		if _, err := c.Node("n2").Resolvers().Upload(ctx, "notes", cart, coordinator.CheckOff); err != nil {
+		if _, err := c.Node("n2").Resolvers().Upload(ctx, "notes", coordinator.Upload{Module: cart, Check: coordinator.CheckOff}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(5 * time.Second)
 		if a := get(t, ctx, c, "n1", "notes", "k21", coordinator.Options{}); a.Value == nil || string(a.Value.Bytes) != both {
 			t.Fatalf("with another version: %+v", a)
+		}
+	}, keyspace("notes", config.PolicySiblings))
+}
+
+// TestLateNodeCompilesBeforeItMerges: an upload goes through while a member is down, and is compiled by all that are
+// up when it is done; the late one fetches module and configuration when it is back.
+func TestLateNodeCompilesBeforeItMerges(t *testing.T) {
+	inBubble(t, 3, 33, func(t *testing.T, ctx context.Context, c *Cluster) {
+		if err := c.Stop(ctx, "n3"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		up, err := c.Node("n1").Resolvers().Upload(ctx, "notes", coordinator.Upload{Module: configured(), Config: []byte("A1"), Check: coordinator.CheckWarn})
+		if err != nil || up.Version != 1 || up.ConfigSize != 2 {
+			t.Fatalf("%+v, %v", up, err)
+		}
+		loaded := func(id string) bool {
+			st, err := c.Node(id).Resolvers().Status("notes")
+			return err == nil && st.Active != nil && st.Active.SHA256 == up.SHA256 && st.Loaded
+		}
+		if !loaded("n1") || !loaded("n2") {
+			t.Fatal("activated before all had compiled it")
+		}
+		if err := c.Start(ctx, "n3"); err != nil {
+			t.Fatal(err)
+		}
+		for range 60 {
+			if loaded("n3") {
+				break
+			}
+			time.Sleep(time.Second)
+		}
+		if !loaded("n3") {
+			t.Fatal("the late node has not compiled it after a minute")
+		}
+		if got, err := c.Node("n3").Resolvers().Module(ctx, "notes"); err != nil || !slices.Equal(got, configured()) {
+			t.Fatalf("%d bytes, %v", len(got), err)
+		}
+		for i, id := range []string{"n1", "n3"} {
+			put(t, ctx, c, id, "notes", "k", fmt.Sprint(i), "", coordinator.Options{W: coordinator.QuorumAll})
+		}
+		if a := get(t, ctx, c, "n3", "notes", "k", coordinator.Options{}); a.ResolverError != "trap" {
+			t.Fatalf("%+v", a)
+		}
+		for _, bad := range []coordinator.Upload{
+			{Module: configured(), Config: []byte("B"), Check: coordinator.CheckOff},
+			{Module: []byte("no module"), Check: coordinator.CheckOff},
+			{Builtin: "none", Check: coordinator.CheckOff},
+		} {
+			if _, err := c.Node("n2").Resolvers().Upload(ctx, "notes", bad); !isCode(err, coordinator.CodeResolverInvalid) {
+				t.Errorf("%q: %v", bad.Config, err)
+			}
+		}
+		candidate, err := c.Node("n2").Resolvers().Upload(ctx, "notes", coordinator.Upload{Module: configured(), Config: []byte("A2"), Check: coordinator.CheckOff, Inactive: true})
+		if err != nil || candidate.Version != 0 || candidate.SHA256 == up.SHA256 || !loaded("n2") {
+			t.Fatalf("%+v, %v", candidate, err)
+		}
+		res, err := c.Node("n1").Resolvers().Try(ctx, "notes", candidate.SHA256, coordinator.TryRequest{
+			Key: "k", Siblings: []coordinator.TrySibling{{Value: []byte("a")}, {Value: []byte("b")}},
+		})
+		if err != nil || res.Error != "trap" {
+			t.Fatalf("%+v, %v", res, err)
 		}
 	}, keyspace("notes", config.PolicySiblings))
 }

@@ -6,8 +6,8 @@ import (
 )
 
 const (
-	json      = "application/json"
-	multipart = "multipart/mixed"
+	jsonType  = "application/json"
+	mixedType = "multipart/mixed"
 )
 
 func TestPrefers(t *testing.T) {
@@ -28,7 +28,7 @@ func TestPrefers(t *testing.T) {
 		"multipart/*;q=0.1,application/*;q=0.2":       true,
 		"text/html,application/json;q=0.1,*/*;q=0.05": true,
 	} {
-		if got := Prefers(accept, json, multipart); got != want {
+		if got := Prefers(accept, jsonType, mixedType); got != want {
 			t.Errorf("%q: %v", accept, got)
 		}
 	}
@@ -56,7 +56,7 @@ func FuzzHeaders(f *testing.F) {
 		if MatchesETag(s, `"zzz"`) && !strings.Contains(s, `"zzz"`) && strings.TrimSpace(s) != "*" {
 			t.Fatalf("%q matches", s)
 		}
-		if Prefers(s, json, multipart) && Prefers(s, multipart, json) {
+		if Prefers(s, jsonType, mixedType) && Prefers(s, mixedType, jsonType) {
 			t.Fatalf("%q Prefers both", s)
 		}
 		if IsETag(s) && !MatchesETag(s, s) {

@@ -1,4 +1,4 @@
-package coordinator
+package versions
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"dynamo/node/config"
+	"dynamo/node/coordinator"
 	"dynamo/node/peer"
 	"dynamo/node/replica"
 	"dynamo/node/wire"
@@ -21,18 +22,18 @@ func (r *Resolvers) act(m *wire.ResolverAct) (*wire.ResolverActReply, error) {
 	v := r.s.Catalog.View()
 	ks, ok := v.Keyspace(m.Keyspace)
 	if !ok {
-		return nil, &peer.Error{Code: string(CodeKeyspaceUnknown), Detail: "there is no such keyspace here", Retryable: true}
+		return nil, &peer.Error{Code: string(coordinator.CodeKeyspaceUnknown), Detail: "there is no such keyspace here", Retryable: true}
 	}
 	switch m.Act {
 	case wire.ActRelease:
 		p := replica.PolicyOf(v, ks)
 		if p.Module != m.SHA256 {
-			return nil, &peer.Error{Code: string(CodeConflict), Detail: "another version is active here", Retryable: true}
+			return nil, &peer.Error{Code: string(coordinator.CodeConflict), Detail: "another version is active here", Retryable: true}
 		}
 		was, err := r.s.Settler.Release(p)
 		return &wire.ResolverActReply{Done: was}, err
 	}
-	return nil, &peer.Error{Code: string(CodeBadRequest), Detail: "not something that can be done about a resolver"}
+	return nil, &peer.Error{Code: string(coordinator.CodeBadRequest), Detail: "not something that can be done about a resolver"}
 }
 
 // acted is what one member answered.
@@ -75,17 +76,17 @@ func (r *Resolvers) tell(ctx context.Context, member string, m *wire.ResolverAct
 
 // Release lets the active version be called again by all nodes that have it in quarantine. A node that cannot be
 // told keeps it there.
-func (r *Resolvers) Release(ctx context.Context, keyspace string) (ResolverRelease, error) {
+func (r *Resolvers) Release(ctx context.Context, keyspace string) (coordinator.ResolverRelease, error) {
 	v := r.s.Catalog.View()
 	ks, ok := v.Keyspace(keyspace)
 	if !ok {
-		return ResolverRelease{}, unknownKeyspace(keyspace)
+		return coordinator.ResolverRelease{}, coordinator.UnknownKeyspace(keyspace)
 	}
 	p := replica.PolicyOf(v, ks)
 	if p.Conflict != config.PolicyResolver || p.Module == ([32]byte{}) {
-		return ResolverRelease{}, &Error{Code: CodeNotFound, Detail: "the keyspace has no resolver"}
+		return coordinator.ResolverRelease{}, &coordinator.Error{Code: coordinator.CodeNotFound, Detail: "the keyspace has no resolver"}
 	}
-	out := ResolverRelease{Released: []string{}}
+	out := coordinator.ResolverRelease{Released: []string{}}
 	for _, a := range r.everywhere(ctx, &wire.ResolverAct{Act: wire.ActRelease, Keyspace: keyspace, SHA256: p.Module}) {
 		switch {
 		case a.err != nil:
