@@ -243,7 +243,7 @@ func newResolverUpload() *cobra.Command {
 		Long: `  dynamo resolver upload carts cart.wasm
   dynamo resolver upload carts engine.wasm --config merge.js
   dynamo resolver upload carts cart.wasm --no-activate`,
-		Args:  usageArgs(cobra.RangeArgs(1, 2)),
+		Args: usageArgs(cobra.RangeArgs(1, 2)),
 		RunE: func(c *cobra.Command, args []string) error {
 			req := client.Request{Method: http.MethodPut, Path: resolverPath(args[0]), Query: url.Values{"check": {check}}}
 			if retry {

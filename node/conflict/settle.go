@@ -31,12 +31,13 @@ const (
 	PathTry
 	PathExplain
 	PathConflicts
+	PathShadow
 	paths
 )
 
 // String is the path's name in metrics.
 func (p Path) String() string {
-	return [...]string{"read", "collapse", "try", "explain", "conflicts"}[p]
+	return [...]string{"read", "collapse", "try", "explain", "conflicts", "shadow"}[p]
 }
 
 // Kind is what Settle came to.
@@ -114,6 +115,7 @@ type Settler struct {
 	modules *modules
 	views   *views
 	wards   *wards
+	shadows shadows
 	stats   stats
 }
 
@@ -126,7 +128,10 @@ func New(o Options) *Settler {
 }
 
 // Close releases all modules and waits for compilations that are under way.
-func (s *Settler) Close(ctx context.Context) error { return s.modules.close(ctx) }
+func (s *Settler) Close(ctx context.Context) error {
+	s.closeShadows()
+	return s.modules.close(ctx)
+}
 
 // Settle is the one way from siblings to a value, for every path. It never changes anything.
 func (s *Settler) Settle(ctx context.Context, path Path, p Policy, key []byte, vs []causal.Version) Result {
@@ -143,7 +148,11 @@ func (s *Settler) Settle(ctx context.Context, path Path, p Policy, key []byte, v
 	case len(values) == 0:
 		return Result{Kind: Deleted, Count: len(ordered)}
 	case p.Conflict == config.PolicyResolver && (len(values) > 1 || len(ordered) > 1):
-		return s.resolve(ctx, p, key, ordered, values)
+		res := s.resolve(ctx, p, key, ordered, values)
+		if path == PathRead {
+			s.offer(p, key, ordered, res)
+		}
+		return res
 	}
 	return plain(distinct(values, true))
 }
@@ -246,18 +255,26 @@ func (s *Settler) watched(ctx context.Context, p Policy, m *resolver.Module, key
 
 // merge runs the module once.
 func (s *Settler) merge(ctx context.Context, p Policy, m *resolver.Module, key []byte, in []causal.Version) view {
+	v := s.run(ctx, p, m, key, in)
+	s.stats.merged(p.Module, v.duration, v.code)
+	if v.code != "" {
+		s.o.Logger.Warn("resolver failed, siblings kept", "keyspace", p.Keyspace, "resolver", hex.EncodeToString(p.Module[:8]),
+			"code", v.code, "siblings", len(in), "err", v.detail)
+	}
+	return v
+}
+
+// run calls the module and counts nothing.
+func (s *Settler) run(ctx context.Context, p Policy, m *resolver.Module, key []byte, in []causal.Version) view {
 	resp, out, err := m.Merge(ctx, request(p.Keyspace, key, in), p.MaxValueBytes)
 	v := view{fuel: out.Fuel, duration: out.Duration}
 	if err == nil && resp.Status == resolver.StatusKeep {
 		err = &resolver.Error{Code: "keep", Message: "the resolver keeps the siblings"}
 	}
-	s.stats.merged(p.Module, out.Duration, err)
 	if err != nil {
 		v.code, v.detail = codeOf(err), err.Error()
 		// A merge that its caller gave up says nothing of the module.
 		v.transient = ctx.Err() != nil
-		s.o.Logger.Warn("resolver failed, siblings kept", "keyspace", p.Keyspace, "resolver", hex.EncodeToString(p.Module[:8]),
-			"code", v.code, "siblings", len(in), "err", err)
 		return v
 	}
 	v.value = answer(resp, in)

@@ -27,7 +27,7 @@ type ModuleStats struct {
 	Total, Max time.Duration
 }
 
-func (s *stats) merged(sha [32]byte, d time.Duration, err error) {
+func (s *stats) merged(sha [32]byte, d time.Duration, code string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.mu.byModule == nil {
@@ -41,9 +41,9 @@ func (s *stats) merged(sha [32]byte, d time.Duration, err error) {
 	m.Calls++
 	m.Total += d
 	m.Max = max(m.Max, d)
-	if err != nil {
+	if code != "" {
 		m.Failures++
-		m.Errors[codeOf(err)]++
+		m.Errors[code]++
 	}
 }
 
