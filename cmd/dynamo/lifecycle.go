@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"mime/multipart"
 	"net/http"
@@ -135,4 +137,97 @@ func uploadBody(module []byte, configFile string) ([]byte, http.Header, error) {
 		return nil, nil, err
 	}
 	return b.Bytes(), http.Header{"Content-Type": {w.FormDataContentType()}}, nil
+}
+
+func newResolverShadow() *cobra.Command {
+	var r remote
+	var stop bool
+	c := &cobra.Command{
+		Use:   "shadow KEYSPACE [SHA256]",
+		Short: "Run a candidate beside the active version, or show how it does",
+		Long: `With a SHA-256, that of an upload with --no-activate, the nodes run the candidate on the conflicts
+that reads meet, without effect. Without one it shows how often both agreed.
+
+  dynamo resolver shadow carts 3f0c...
+  dynamo resolver shadow carts
+  dynamo resolver shadow carts --stop`,
+		Args: usageArgs(cobra.RangeArgs(1, 2)),
+		RunE: func(c *cobra.Command, args []string) error {
+			req := client.Request{Method: http.MethodGet, Path: resolverPath(args[0], "shadow")}
+			switch {
+			case stop && len(args) == 2:
+				return usageError{errors.New("--stop takes no SHA-256")}
+			case stop:
+				req.Method = http.MethodDelete
+				return r.call(c, req, nil, nil)
+			case len(args) == 2:
+				return startShadow(c, r, req, args[1])
+			}
+			var st coordinator.ShadowStatus
+			return r.call(c, req, &st, func() { showShadow(c, st) })
+		},
+	}
+	r.register(c)
+	c.Flags().BoolVar(&stop, "stop", false, "end it")
+	return c
+}
+
+func startShadow(c *cobra.Command, r remote, req client.Request, sha string) error {
+	req.Method = http.MethodPost
+	var err error
+	if req.Body, err = json.Marshal(map[string]string{"sha256": sha}); err != nil {
+		return err
+	}
+	var res coordinator.ShadowStart
+	return r.call(c, req, &res, func() {
+		fmt.Fprintf(c.OutOrStdout(), "running on %v\n", res.Nodes)
+		if len(res.Unheard) > 0 {
+			fmt.Fprintf(c.ErrOrStderr(), "not heard from: %v\n", res.Unheard)
+		}
+	})
+}
+
+func showShadow(c *cobra.Command, st coordinator.ShadowStatus) {
+	out := c.OutOrStdout()
+	fmt.Fprintf(out, "conflicts %d: equal %d, different %d (%.2f %% equal), candidate failed %d, only the active version failed %d, dropped %d\nmean %.0f us\n",
+		st.Calls, st.Equal, st.Different, 100*st.EqualShare, st.Failures, st.ActiveFailures, st.Dropped, st.MeanMicros)
+	for node, report := range st.Nodes {
+		fmt.Fprintf(out, "%s runs %s since %s\n", node, short(report.SHA256), report.Since.Format(time.RFC3339))
+		for _, e := range report.Examples {
+			fmt.Fprintf(out, "  %q: active %s %q, candidate %s %q\n", e.Key,
+				e.Active.Status, cmp.Or(e.Active.Error, string(e.Active.Value)), e.Candidate.Status, cmp.Or(e.Candidate.Error, string(e.Candidate.Value)))
+		}
+	}
+	if len(st.Unheard) > 0 {
+		fmt.Fprintf(c.ErrOrStderr(), "not heard from: %v\n", st.Unheard)
+	}
+}
+
+func newResolverPromote() *cobra.Command {
+	var r remote
+	var check string
+	c := &cobra.Command{
+		Use:   "promote KEYSPACE [SHA256]",
+		Short: "Activate a candidate",
+		Long: `Activates an uploaded candidate; without a SHA-256 the one that runs as a shadow, which ends.
+
+  dynamo resolver promote carts`,
+		Args: usageArgs(cobra.RangeArgs(1, 2)),
+		RunE: func(c *cobra.Command, args []string) error {
+			req := client.Request{Method: http.MethodPost, Path: resolverPath(args[0], "promote"), Query: url.Values{"check": {check}}}
+			if len(args) == 2 {
+				var err error
+				if req.Body, err = json.Marshal(map[string]string{"sha256": args[1]}); err != nil {
+					return err
+				}
+			}
+			var up coordinator.ResolverUpload
+			return r.call(c, req, &up, func() {
+				fmt.Fprintf(c.OutOrStdout(), "version  %d\nsha256   %s\nlaws     %s %s\n", up.Version, up.SHA256, up.Check.Outcome, up.Check.Detail)
+			})
+		},
+	}
+	r.register(c)
+	c.Flags().StringVar(&check, "check", coordinator.CheckStrict, "strict, warn or off")
+	return c
 }

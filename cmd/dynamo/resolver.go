@@ -25,7 +25,7 @@ import (
 func newResolver() *cobra.Command {
 	return group("resolver", "Check, run and administer resolver modules",
 		newResolverCheck(), newResolverRun(), newResolverUpload(), newResolverShow(false), newResolverShow(true), newResolverRollback(), newResolverRemove(),
-		newResolverConflicts(), newResolverRelease())
+		newResolverConflicts(), newResolverRelease(), newResolverShadow(), newResolverPromote())
 }
 
 // withModule compiles a module file for offline use.

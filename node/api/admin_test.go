@@ -52,6 +52,11 @@ func TestResolversOverHTTP(t *testing.T) {
 		{"POST", base + "/rollback", `{"version":3}`, 200, "rollback ks 3"},
 		{"POST", base + "/try?candidate=ab", `{"key":"k","siblings":[{"value_base64":"YQ=="},{"value_base64":"Yg=="}]}`, 200, "try ks ab 2"},
 		{"POST", base + "/release", "", 200, "release ks"},
+		{"POST", base + "/shadow", `{"sha256":"ab"}`, 200, "shadow ks ab"},
+		{"GET", base + "/shadow", "", 200, "shadow status ks"},
+		{"DELETE", base + "/shadow", "", 204, "stop shadow ks"},
+		{"POST", base + "/promote?check=off", "", 200, `promote ks "" off`},
+		{"POST", base + "/promote", `{"sha256":"ab"}`, 200, `promote ks "ab" strict`},
 		{"DELETE", base, "", 204, "remove ks"},
 	} {
 		h.do(t, c.method, c.target, c.body).want(t, c.status)

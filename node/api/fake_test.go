@@ -324,6 +324,26 @@ func (f *fakeAdmin) Release(_ context.Context, ks string) (coordinator.ResolverR
 	return coordinator.ResolverRelease{Released: []string{"n1"}}, nil
 }
 
+func (f *fakeAdmin) Shadow(_ context.Context, ks, candidate string) (coordinator.ShadowStart, error) {
+	f.note("shadow %s %s", ks, candidate)
+	return coordinator.ShadowStart{SHA256: candidate, Nodes: []string{"n1"}}, nil
+}
+
+func (f *fakeAdmin) ShadowStatus(_ context.Context, ks string) (coordinator.ShadowStatus, error) {
+	f.note("shadow status %s", ks)
+	return coordinator.ShadowStatus{}, nil
+}
+
+func (f *fakeAdmin) StopShadow(_ context.Context, ks string) error {
+	f.note("stop shadow %s", ks)
+	return nil
+}
+
+func (f *fakeAdmin) Promote(_ context.Context, ks, candidate, check string) (coordinator.ResolverUpload, error) {
+	f.note("promote %s %q %s", ks, candidate, check)
+	return coordinator.ResolverUpload{}, nil
+}
+
 func (f *fakeAdmin) Try(_ context.Context, ks, candidate string, r coordinator.TryRequest) (coordinator.TryResult, error) {
 	f.note("try %s %s %d", ks, candidate, len(r.Siblings))
 	return coordinator.TryResult{Status: "value", Value: []byte("merged"), Fuel: 7}, nil

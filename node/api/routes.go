@@ -88,6 +88,14 @@ func (s *Server) table() []resource {
 		{pattern: "/v1/keyspaces/{keyspace}/resolver/try", endpoints: []endpoint{
 			{method: post, role: admin, params: []string{"timeout", "candidate"}, body: bodyTrial, wait: waitLong, handle: s.tryResolver},
 		}},
+		{pattern: "/v1/keyspaces/{keyspace}/resolver/shadow", endpoints: []endpoint{
+			{method: get, role: admin, params: brief, wait: waitLong, handle: s.showShadow},
+			{method: post, role: admin, params: brief, body: bodyJSON, wait: waitLong, isChange: true, handle: s.startShadow},
+			{method: del, role: admin, params: brief, wait: waitLong, isChange: true, handle: s.stopShadow},
+		}},
+		{pattern: "/v1/keyspaces/{keyspace}/resolver/promote", endpoints: []endpoint{
+			{method: post, role: admin, params: []string{"timeout", "check"}, body: bodyJSON, wait: waitLong, isWrite: true, isChange: true, handle: s.promoteResolver},
+		}},
 		{pattern: "/v1/cluster", endpoints: []endpoint{{method: get, role: read, handle: s.showCluster}}},
 		{pattern: "/v1/cluster/ring", endpoints: []endpoint{{method: get, role: read, params: []string{"keyspace", "key"}, handle: s.showRing}}},
 		{pattern: "/healthz", endpoints: []endpoint{{method: get, open: true, handle: s.health}}},

@@ -46,6 +46,10 @@ type Resolvers interface {
 	Rollback(ctx context.Context, keyspace string, version int) (coordinator.ResolverVersion, error)
 	Remove(ctx context.Context, keyspace string) error
 	Release(ctx context.Context, keyspace string) (coordinator.ResolverRelease, error)
+	Shadow(ctx context.Context, keyspace, candidate string) (coordinator.ShadowStart, error)
+	ShadowStatus(ctx context.Context, keyspace string) (coordinator.ShadowStatus, error)
+	StopShadow(ctx context.Context, keyspace string) error
+	Promote(ctx context.Context, keyspace, candidate, check string) (coordinator.ResolverUpload, error)
 	Try(ctx context.Context, keyspace, candidate string, r coordinator.TryRequest) (coordinator.TryResult, error)
 }
 

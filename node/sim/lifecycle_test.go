@@ -247,3 +247,55 @@ func TestLateNodeCompilesBeforeItMerges(t *testing.T) {
 		}
 	}, keyspace("notes", config.PolicySiblings))
 }
+
+// TestShadowAndPromote: a candidate runs on all nodes beside the active version, answers nobody, and takes over when
+// it is promoted.
+func TestShadowAndPromote(t *testing.T) {
+	inBubble(t, 3, 34, func(t *testing.T, ctx context.Context, c *Cluster) {
+		cart, err := os.ReadFile("../../examples/cart-merge/cart.wasm")
+		if err != nil {
+			t.Fatal(err)
+		}
+		off := coordinator.CheckOff
+		if _, err := c.Node("n1").Resolvers().Upload(ctx, "notes", coordinator.Upload{Module: configured(), Check: off}); err != nil {
+			t.Fatal(err)
+		}
+		candidate, err := c.Node("n1").Resolvers().Upload(ctx, "notes", coordinator.Upload{Module: cart, Check: off, Inactive: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		start, err := c.Node("n2").Resolvers().Shadow(ctx, "notes", candidate.SHA256)
+		if err != nil || len(start.Nodes) != 3 {
+			t.Fatalf("%+v, %v", start, err)
+		}
+		for i := range 6 {
+			key := fmt.Sprint("k", i)
+			put(t, ctx, c, "n1", "notes", key, apples, "", coordinator.Options{})
+			put(t, ctx, c, "n2", "notes", key, pears, "", coordinator.Options{})
+			if a := get(t, ctx, c, fmt.Sprint("n", 1+i%3), "notes", key, coordinator.Options{}); a.ResolverError != "trap" {
+				t.Fatalf("%+v", a)
+			}
+		}
+		time.Sleep(time.Second)
+		st, err := c.Node("n3").Resolvers().ShadowStatus(ctx, "notes")
+		if err != nil || st.Calls != 6 || st.ActiveFailures != 6 || st.Failures != 0 || len(st.Nodes) != 3 || len(st.Unheard) > 0 {
+			t.Fatalf("%+v, %v", st, err)
+		}
+		up, err := c.Node("n3").Resolvers().Promote(ctx, "notes", "", off)
+		if err != nil || up.Version != 2 || up.SHA256 != candidate.SHA256 {
+			t.Fatalf("%+v, %v", up, err)
+		}
+		if _, err := c.Node("n1").Resolvers().ShadowStatus(ctx, "notes"); !isCode(err, coordinator.CodeNotFound) {
+			t.Fatalf("the shadow goes on: %v", err)
+		}
+		time.Sleep(5 * time.Second)
+		for _, id := range []string{"n1", "n2", "n3"} {
+			if a := get(t, ctx, c, id, "notes", "k0", coordinator.Options{}); a.Value == nil || string(a.Value.Bytes) != both {
+				t.Fatalf("%s after the promotion: %+v", id, a)
+			}
+		}
+		if _, err := c.Node("n1").Resolvers().Shadow(ctx, "notes", fmt.Sprintf("%064x", 1)); !isCode(err, coordinator.CodeNotFound) {
+			t.Fatalf("a candidate that nobody has: %v", err)
+		}
+	}, keyspace("notes", config.PolicySiblings))
+}

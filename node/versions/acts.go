@@ -2,6 +2,7 @@ package versions
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"sync"
@@ -32,6 +33,20 @@ func (r *Resolvers) act(m *wire.ResolverAct) (*wire.ResolverActReply, error) {
 		}
 		was, err := r.s.Settler.Release(p)
 		return &wire.ResolverActReply{Done: was}, err
+	case wire.ActShadow:
+		if err := r.s.Settler.StartShadow(m.Keyspace, m.SHA256); err != nil {
+			return nil, &peer.Error{Code: string(coordinator.CodeOverloaded), Detail: err.Error(), Retryable: true}
+		}
+		return &wire.ResolverActReply{Done: true}, nil
+	case wire.ActShadowStop:
+		return &wire.ResolverActReply{Done: r.s.Settler.StopShadow(m.Keyspace)}, nil
+	case wire.ActShadowReport:
+		report, ok := r.s.Settler.Shadow(m.Keyspace)
+		if !ok {
+			return &wire.ResolverActReply{}, nil
+		}
+		b, err := json.Marshal(report)
+		return &wire.ResolverActReply{Done: true, Report: b}, err
 	}
 	return nil, &peer.Error{Code: string(coordinator.CodeBadRequest), Detail: "not something that can be done about a resolver"}
 }

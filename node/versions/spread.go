@@ -103,6 +103,9 @@ func (r *Resolvers) spread(ctx context.Context, m *wire.ModulePut) error {
 // ready has a version that was uploaded before compiled here and by every member that can be reached.
 func (r *Resolvers) ready(ctx context.Context, id [32]byte) error {
 	module, config, err := conflict.Parts(ctx, r.Fetch, id)
+	if errors.Is(err, errNowhere) {
+		return &coordinator.Error{Code: coordinator.CodeNotFound, Detail: err.Error(), Err: err}
+	}
 	if err != nil {
 		return &coordinator.Error{Code: coordinator.CodeNotReady, Detail: err.Error(), Retryable: true, Err: err}
 	}

@@ -190,6 +190,9 @@ func (r *Resolvers) Module(ctx context.Context, keyspace string) ([]byte, error)
 	return module, err
 }
 
+// errNowhere says that all members answered, and none has the module.
+var errNowhere = errors.New("no member has it")
+
 // Fetch returns a module from this disk or, verified by its hash, from any node that has it; then it
 // is kept here too.
 func (r *Resolvers) Fetch(ctx context.Context, sha [32]byte) ([]byte, error) {
@@ -211,6 +214,9 @@ func (r *Resolvers) Fetch(ctx context.Context, sha [32]byte) ([]byte, error) {
 			continue
 		}
 		return got.Module, r.s.Modules.PutModule(sha, got.Module)
+	}
+	if len(errs) == 0 {
+		return nil, fmt.Errorf("module %s: %w", hex.EncodeToString(sha[:8]), errNowhere)
 	}
 	return nil, fmt.Errorf("no node that can be reached has module %s: %w", hex.EncodeToString(sha[:8]), errors.Join(errs...))
 }
@@ -280,11 +286,10 @@ func (r *Resolvers) Try(ctx context.Context, keyspace, candidate string, req coo
 	}
 	p := replica.PolicyOf(v, ks)
 	if candidate != "" {
-		sha, err := hex.DecodeString(candidate)
-		if err != nil || len(sha) != len(p.Module) {
-			return coordinator.TryResult{}, &coordinator.Error{Code: coordinator.CodeBadRequest, Detail: "candidate is not a SHA-256 in hex"}
+		var err error
+		if p.Module, err = parseSHA256("candidate", candidate); err != nil {
+			return coordinator.TryResult{}, err
 		}
-		p.Module = [32]byte(sha)
 	}
 	if p.Module == ([32]byte{}) {
 		return coordinator.TryResult{}, &coordinator.Error{Code: coordinator.CodeNotFound, Detail: "the keyspace has no resolver"}
