@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -160,9 +161,7 @@ func (s *Settler) Shadow(keyspace string) (ShadowReport, bool) {
 	defer h.mu.Unlock()
 	r := h.mu.report
 	r.Errors = make(map[string]uint64, len(r.Errors))
-	for code, n := range h.mu.report.Errors {
-		r.Errors[code] = n
-	}
+	maps.Copy(r.Errors, h.mu.report.Errors)
 	r.Examples = slices.Clone(r.Examples)
 	return r, true
 }
