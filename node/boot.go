@@ -11,6 +11,7 @@ import (
 
 	"dynamo/node/config"
 	"dynamo/node/coordinator"
+	"dynamo/node/replica"
 	"dynamo/node/wire"
 )
 
@@ -176,14 +177,22 @@ func (n *Node) bindBirthResolver(ks config.Keyspace) error {
 	return err
 }
 
-// loadResolvers compiles the active modules, so that the first conflict does not wait for it.
+// loadResolvers compiles the active modules, so that the first conflict does not wait for it, and recalls which of
+// them are in quarantine.
 func (n *Node) loadResolvers() {
 	ctx, cancel := context.WithTimeout(n.ctx, loadTimeout)
 	defer cancel()
 	v := n.state.View()
+	n.settler.PruneShadows(func(keyspace string) bool {
+		_, ok := v.Keyspace(keyspace)
+		return ok
+	})
 	var wg sync.WaitGroup
 	for _, ks := range v.Keyspaces() {
 		if b, ok := v.Active(ks.Name); ok && ks.Conflict == config.PolicyResolver {
+			if q := n.settler.Quarantined(replica.PolicyOf(v, ks)); q != nil {
+				n.log.Warn("the active resolver is in quarantine on this node", "keyspace", ks.Name, "since", q.Since, "reason", q.Reason)
+			}
 			wg.Go(func() {
 				if _, err := n.settler.Load(ctx, b.SHA256); err != nil {
 					n.log.Warn("resolver not loaded yet", "keyspace", ks.Name, "err", err)

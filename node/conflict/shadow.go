@@ -149,6 +149,18 @@ func (s *Settler) StopShadow(keyspace string) bool {
 	return true
 }
 
+// PruneShadows ends the shadows of keyspaces that are not to be kept.
+func (s *Settler) PruneShadows(keep func(keyspace string) bool) {
+	s.shadows.mu.RLock()
+	all := slices.Collect(maps.Keys(s.shadows.mu.byKeyspace))
+	s.shadows.mu.RUnlock()
+	for _, keyspace := range all {
+		if !keep(keyspace) {
+			s.StopShadow(keyspace)
+		}
+	}
+}
+
 // Shadow reports how the candidate of a keyspace does, false if there is none.
 func (s *Settler) Shadow(keyspace string) (ShadowReport, bool) {
 	s.shadows.mu.RLock()

@@ -135,6 +135,10 @@ func TestShadowsAreBounded(t *testing.T) {
 	if err := f.StartShadow("one more", f.sha); err == nil {
 		t.Error("no bound")
 	}
+	f.PruneShadows(func(keyspace string) bool { return keyspace != "ks3" })
+	if err := f.StartShadow("one more", f.sha); err != nil {
+		t.Errorf("in the place of one that ended: %v", err)
+	}
 	if err := f.StartShadow("ks0", [32]byte{1}); err != nil {
 		t.Errorf("in the place of another: %v", err)
 	}
