@@ -230,7 +230,7 @@ func (c *call) hold() error {
 }
 
 func (c *call) gate() *admission.Gate {
-	if c.resource.pattern == "/v1/kv/{keyspace}" {
+	if p := c.resource.pattern; p == "/v1/kv/{keyspace}" || p == "/v1/conflicts/{keyspace}" {
 		return c.s.heavy
 	}
 	return c.s.gate
