@@ -11,6 +11,7 @@ import (
 
 	"dynamo/node/config"
 	"dynamo/node/coordinator"
+	"dynamo/node/replica"
 	"dynamo/node/wire"
 )
 
@@ -41,6 +42,8 @@ const (
 	// two looks.
 	sureTimeout = 2 * time.Second
 	sureEvery   = 20 * time.Millisecond
+	// mergePatience bounds how long a read waits for a module that this node has not compiled yet.
+	mergePatience = 500 * time.Millisecond
 	// loadTimeout bounds how long readiness waits for the active resolvers to be compiled.
 	loadTimeout = 2 * time.Second
 )
@@ -163,25 +166,33 @@ func (n *Node) bindBirthResolver(ks config.Keyspace) error {
 	ctx, cancel := context.WithTimeout(n.ctx, n.o.Cluster.Limits.MaxTimeout)
 	defer cancel()
 	if name, builtin := strings.CutPrefix(ks.Resolver, "builtin:"); builtin {
-		_, err := n.resolvers.UploadBuiltin(ctx, ks.Name, name, coordinator.CheckWarn)
+		_, err := n.resolvers.Upload(ctx, ks.Name, coordinator.Upload{Builtin: name, Check: coordinator.CheckWarn, Alone: true})
 		return err
 	}
 	module, err := os.ReadFile(ks.Resolver)
 	if err != nil {
 		return err
 	}
-	_, err = n.resolvers.Upload(ctx, ks.Name, module, coordinator.CheckWarn)
+	_, err = n.resolvers.Upload(ctx, ks.Name, coordinator.Upload{Module: module, Check: coordinator.CheckWarn, Alone: true})
 	return err
 }
 
-// loadResolvers compiles the active modules, so that the first conflict does not wait for it.
+// loadResolvers compiles the active modules, so that the first conflict does not wait for it, and recalls which of
+// them are in quarantine.
 func (n *Node) loadResolvers() {
 	ctx, cancel := context.WithTimeout(n.ctx, loadTimeout)
 	defer cancel()
 	v := n.state.View()
+	n.settler.PruneShadows(func(keyspace string) bool {
+		_, ok := v.Keyspace(keyspace)
+		return ok
+	})
 	var wg sync.WaitGroup
 	for _, ks := range v.Keyspaces() {
 		if b, ok := v.Active(ks.Name); ok && ks.Conflict == config.PolicyResolver {
+			if q := n.settler.Quarantined(replica.PolicyOf(v, ks)); q != nil {
+				n.log.Warn("the active resolver is in quarantine on this node", "keyspace", ks.Name, "since", q.Since, "reason", q.Reason)
+			}
 			wg.Go(func() {
 				if _, err := n.settler.Load(ctx, b.SHA256); err != nil {
 					n.log.Warn("resolver not loaded yet", "keyspace", ks.Name, "err", err)

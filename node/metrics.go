@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"dynamo/node/config"
 	"dynamo/node/repair"
 )
 
@@ -165,6 +166,16 @@ func (c collector) resolvers(m sink) {
 	}
 	m.gauge("merge_seconds_total", "Time spent in resolver modules.", t.MergeTime.Seconds())
 	m.counter("collapses_total", "Objects whose siblings were collapsed.", t.Collapsed)
+	held := c.n.settler.Quarantines()
+	for _, ks := range c.n.state.View().Keyspaces() {
+		if ks.Conflict == config.PolicyResolver {
+			v := 0.0
+			if _, ok := held[ks.Name]; ok {
+				v = 1
+			}
+			m.gauge("resolver_quarantined", "Whether this node does not call the active resolver because it failed too often.", v, "keyspace", ks.Name)
+		}
+	}
 	m.gauge("view_cache_bytes", "Memory of memoised merges.", float64(t.ViewBytes))
 }
 

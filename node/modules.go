@@ -21,6 +21,23 @@ type metaStore interface {
 // verdicts implements resolver.Verdicts on this node's disk.
 type verdicts struct{ store metaStore }
 
+// metaQuarantine and a keyspace is the name under which the disk remembers which version of its resolver is in
+// quarantine on this node; nothing for none.
+const metaQuarantine = "quarantine/"
+
+// quarantines implements conflict.Keeper on this node's disk.
+type quarantines struct{ store metaStore }
+
+// LoadQuarantine implements conflict.Keeper.
+func (q quarantines) LoadQuarantine(keyspace string) ([]byte, bool, error) {
+	return q.store.Meta(metaQuarantine + keyspace)
+}
+
+// SaveQuarantine implements conflict.Keeper.
+func (q quarantines) SaveQuarantine(keyspace string, b []byte) error {
+	return q.store.PutMeta(metaQuarantine+keyspace, b)
+}
+
 // Get returns a verdict.
 func (v verdicts) Get(key [32]byte) (verdict string, ok bool, err error) {
 	b, ok, err := v.store.Meta(metaVerdict + hex.EncodeToString(key[:]))

@@ -22,6 +22,7 @@ import (
 	"dynamo/node/repair"
 	"dynamo/node/replica"
 	"dynamo/node/store"
+	"dynamo/node/versions"
 	"dynamo/node/wire"
 	"dynamo/resolver"
 )
@@ -43,7 +44,7 @@ type Node struct {
 	flights     *replica.Flights
 	replica     *replica.Replica
 	coordinator *coordinator.Coordinator
-	resolvers   *coordinator.Resolvers
+	resolvers   *versions.Resolvers
 	repairer    *repair.Repairer
 	mender      *repair.Mender
 	api         *api.Server
@@ -118,6 +119,9 @@ func (n *Node) die(err error) { n.fatal.Do(func() { n.o.Fatal(err) }) }
 // Requests is the coordinator of this node, for programs that run a node inside of them.
 func (n *Node) Requests() *coordinator.Coordinator { return n.coordinator }
 
+// Resolvers is the administration of resolvers on this node, for programs that run a node inside of them.
+func (n *Node) Resolvers() *versions.Resolvers { return n.resolvers }
+
 func (n *Node) openStore() error {
 	s, err := store.Open(n.storeOptions())
 	if err != nil {
@@ -132,7 +136,7 @@ func (n *Node) openStore() error {
 
 func (n *Node) openResolvers() error {
 	o := resolver.Options{
-		Limits: coordinator.ResolverLimits(n.o.Cluster.Limits), Logger: n.log, Now: n.o.Now, CacheDir: n.moduleCache(),
+		Limits: versions.ResolverLimits(n.o.Cluster.Limits), Logger: n.log, Now: n.o.Now, CacheDir: n.moduleCache(),
 		Verdicts: verdicts{n.store},
 	}
 	if len(n.o.CompileCommand) > 0 {
@@ -145,6 +149,7 @@ func (n *Node) openResolvers() error {
 	n.runtime = rt
 	n.onClose(rt.Close)
 	n.settler = conflict.New(conflict.Options{
+		Keeper: quarantines{n.store}, Patience: mergePatience, Timeout: n.o.Cluster.Limits.ResolverTimeout,
 		Runtime: rt, ViewBytes: int(n.o.Cluster.Limits.ViewCacheBytes), Logger: n.log, Now: n.o.Now,
 		Fetch: func(ctx context.Context, sha [32]byte) ([]byte, error) { return n.resolvers.Fetch(ctx, sha) },
 	})
@@ -226,7 +231,7 @@ func (n *Node) openRequests() error {
 		Stale: n.repairer.Stale, Foreground: n.repairer.Foreground, Now: n.o.Now, Logger: n.log,
 	})
 	n.onClose(func(context.Context) error { n.coordinator.Close(); return nil })
-	n.resolvers = coordinator.NewResolvers(coordinator.ResolverSettings{
+	n.resolvers = versions.New(versions.Settings{
 		Self: n.o.ID, Catalog: n.state, Bindings: n.state, Members: n.state, Transport: n.transport, Modules: n.store,
 		Settler: n.settler, Limits: limits, Builtins: n.o.Builtins, BuiltinNames: n.o.BuiltinNames, Laws: n.checkLaws, Logger: n.log,
 	})

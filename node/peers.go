@@ -32,7 +32,7 @@ func (n *Node) Handle(ctx context.Context, from string, m wire.Message) (wire.Me
 	if reply, ok, err := n.replica.Handle(ctx, from, m); ok {
 		return reply, err
 	}
-	if reply, ok, err := n.resolvers.Serve(m); ok {
+	if reply, ok, err := n.resolvers.Serve(ctx, m); ok {
 		return reply, err
 	}
 	return nil, &peer.Error{Code: "bad_request", Detail: "not a message that a node answers"}

@@ -1,7 +1,9 @@
 package resolver
 
 import (
+	"bytes"
 	"crypto/sha256"
+	"slices"
 
 	"dynamo/resolver/frame"
 )
@@ -33,10 +35,24 @@ const identityTag = "dynamo.resolver.config.v1\x00"
 // Identity names a version of a resolver: the SHA-256 of the module, or, if there is a configuration, of
 // the tag "dynamo.resolver.config.v1" with a zero byte, the module's SHA-256 and the configuration's.
 func Identity(module, config []byte) [32]byte {
-	sum := sha256.Sum256(module)
 	if len(config) == 0 {
-		return sum
+		return sha256.Sum256(module)
 	}
-	c := sha256.Sum256(config)
-	return sha256.Sum256(append(append([]byte(identityTag), sum[:]...), c[:]...))
+	return sha256.Sum256(Manifest(module, config))
+}
+
+// Manifest is what is hashed for the Identity of a module with a configuration: whoever has it, and checked its
+// hash, knows the hashes of both.
+func Manifest(module, config []byte) []byte {
+	m, c := sha256.Sum256(module), sha256.Sum256(config)
+	return slices.Concat([]byte(identityTag), m[:], c[:])
+}
+
+// ParseManifest returns the hashes that a manifest names; ok is false if b is none.
+func ParseManifest(b []byte) (module, config [32]byte, ok bool) {
+	rest, ok := bytes.CutPrefix(b, []byte(identityTag))
+	if !ok || len(rest) != len(module)+len(config) {
+		return module, config, false
+	}
+	return [32]byte(rest[:32]), [32]byte(rest[32:]), true
 }

@@ -27,7 +27,8 @@ import (
 
 func newResolver() *cobra.Command {
 	return group("resolver", "Check, run and administer resolver modules",
-		newResolverCheck(), newResolverRun(), newResolverUpload(), newResolverShow(false), newResolverShow(true), newResolverRollback(), newResolverRemove())
+		newResolverCheck(), newResolverRun(), newResolverUpload(), newResolverShow(false), newResolverShow(true), newResolverRollback(), newResolverRemove(),
+		newResolverConflicts(), newResolverRelease(), newResolverShadow(), newResolverPromote())
 }
 
 // readModule reads a module file, or takes builtin:NAME from this binary.
@@ -280,23 +281,31 @@ func resolverPath(keyspace string, more ...string) string {
 func newResolverUpload() *cobra.Command {
 	var r remote
 	var check, builtin string
-	var retry bool
+	var configFile string
+	var retry, inactive bool
 	c := &cobra.Command{
 		Use:   "upload KEYSPACE [FILE.wasm|builtin:NAME]",
 		Short: "Upload a module and activate it",
 		Long: `A module of your own, or one that comes with the binary: ` + strings.Join(plugins.Names(), ", ") + `.
 
   dynamo resolver upload carts cart.wasm
-  dynamo resolver upload carts builtin:cart`,
+  dynamo resolver upload carts builtin:cart
+  dynamo resolver upload carts engine.wasm --config merge.js
+  dynamo resolver upload carts cart.wasm --no-activate`,
 		Args: usageArgs(cobra.RangeArgs(1, 2)),
 		RunE: func(c *cobra.Command, args []string) error {
 			req := client.Request{Method: http.MethodPut, Path: resolverPath(args[0]), Query: url.Values{"check": {check}}}
 			if retry {
 				req.Query.Set("retry", "true")
 			}
+			if inactive {
+				req.Query.Set("activate", "false")
+			}
 			switch {
 			case (len(args) == 2) == (builtin != ""):
 				return usageError{errors.New("upload takes a file, or builtin:NAME")}
+			case (builtin != "" || len(args) == 2 && strings.HasPrefix(args[1], config.BuiltinPrefix)) && configFile != "":
+				return usageError{errors.New("a builtin module takes no --config")}
 			case len(args) == 2 && strings.HasPrefix(args[1], config.BuiltinPrefix):
 				req.Query.Set("builtin", strings.TrimPrefix(args[1], config.BuiltinPrefix))
 			case builtin != "":
@@ -306,7 +315,9 @@ func newResolverUpload() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				req.Body, req.Header = b, http.Header{"Content-Type": {"application/wasm"}}
+				if req.Body, req.Header, err = uploadBody(b, configFile); err != nil {
+					return err
+				}
 			}
 			var up coordinator.ResolverUpload
 			return r.call(c, req, &up, func() {
@@ -317,6 +328,8 @@ func newResolverUpload() *cobra.Command {
 	r.register(c)
 	c.Flags().StringVar(&check, "check", coordinator.CheckStrict, "strict, warn or off")
 	c.Flags().StringVar(&builtin, "builtin", "", "the same as builtin:NAME")
+	c.Flags().StringVar(&configFile, "config", "", "a file that goes to the module's dynamo_configure_v1 and belongs to the version")
+	c.Flags().BoolVar(&inactive, "no-activate", false, "store a candidate only, to try or shadow it")
 	c.Flags().BoolVar(&retry, "retry", false, "even if it failed to compile within limits before")
 	return c
 }
@@ -342,6 +355,9 @@ func newResolverShow(history bool) *cobra.Command {
 				showVersions(c, rows)
 				if !history {
 					fmt.Fprintf(c.OutOrStdout(), "\ncalls %d, failures %d, mean %.0f us, max %.0f us on this node\n", st.Calls, st.Failures, st.Micros.Mean, st.Micros.Max)
+					if q := st.Quarantine; q != nil {
+						fmt.Fprintf(c.OutOrStdout(), "QUARANTINED on this node since %s: %s\n", q.Since.Format(time.RFC3339), q.Reason)
+					}
 				}
 			})
 		},

@@ -5,6 +5,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"dynamo/node/api/httptext"
 	"dynamo/node/coordinator"
 )
 
@@ -63,7 +64,7 @@ func (c *call) nothing(err error) error {
 // showResolver is GET /v1/keyspaces/{keyspace}/resolver: its state, or the module itself.
 func (s *Server) showResolver(c *call) error {
 	c.ctx.Response.Header.Set("Vary", "Accept")
-	if !prefers(c.list("Accept"), mediaWASM, mediaJSON) {
+	if !httptext.Prefers(c.list("Accept"), mediaWASM, mediaJSON) {
 		st, err := s.o.Resolvers.Status(c.keyspace)
 		if err != nil {
 			return err
@@ -84,31 +85,35 @@ func (s *Server) showResolver(c *call) error {
 
 // putResolver is PUT /v1/keyspaces/{keyspace}/resolver.
 func (s *Server) putResolver(c *call) error {
-	check, err := c.query.word("check", "strict", "warn", "off")
+	u := coordinator.Upload{Module: c.body}
+	var err error
+	if u.Check, err = c.query.word("check", coordinator.CheckStrict, coordinator.CheckWarn, coordinator.CheckOff); err != nil {
+		return err
+	}
+	if u.Retry, err = c.query.boolean("retry", false); err != nil {
+		return err
+	}
+	activate, err := c.query.boolean("activate", true)
 	if err != nil {
 		return err
 	}
-	retry, err := c.query.boolean("retry", false)
-	if err != nil {
-		return err
-	}
-	var up coordinator.ResolverUpload
-	builtin, isBuiltin := c.query.get("builtin")
-	switch {
+	u.Inactive = !activate
+	var isBuiltin bool
+	u.Builtin, isBuiltin = c.query.get("builtin")
+	switch contentType := string(c.header.ContentType()); {
 	case isBuiltin && len(c.body) > 0:
 		return badRequest("either a module or builtin=NAME, not both")
+	case isBuiltin && u.Builtin == "":
+		return badRequest("builtin= names no module")
 	case isBuiltin:
-		up, err = s.o.Resolvers.UploadBuiltin(c.context, c.keyspace, builtin, check)
 	case len(c.body) == 0:
 		return badRequest("the body is to be the module, or the query is to say builtin=NAME")
-	default:
-		if retry {
-			if err := s.o.Resolvers.Retry(c.body); err != nil {
-				return err
-			}
+	case httptext.IsMultipart(contentType):
+		if u.Module, u.Config, err = httptext.ModuleParts(contentType, c.body); err != nil {
+			return badRequest("%s", err)
 		}
-		up, err = s.o.Resolvers.Upload(c.context, c.keyspace, c.body, check)
 	}
+	up, err := s.o.Resolvers.Upload(c.context, c.keyspace, u)
 	if err != nil {
 		return err
 	}
@@ -136,6 +141,15 @@ func (s *Server) rollbackResolver(c *call) error {
 		return err
 	}
 	return c.answerJSON(fasthttp.StatusOK, v)
+}
+
+// releaseResolver is POST /v1/keyspaces/{keyspace}/resolver/release.
+func (s *Server) releaseResolver(c *call) error {
+	res, err := s.o.Resolvers.Release(c.context, c.keyspace)
+	if err != nil {
+		return err
+	}
+	return c.answerJSON(fasthttp.StatusOK, res)
 }
 
 // maxTrySiblings bounds a trial merge, which holds all its siblings in memory at once.

@@ -46,10 +46,17 @@ func TestResolversOverHTTP(t *testing.T) {
 	}{
 		{"PUT", base, "\x00asm", 200, `upload ks "\x00asm" strict`},
 		{"PUT", base + "?check=off", "m", 200, `upload ks "m" off`},
+		{"PUT", base + "?activate=false", "m", 200, `upload ks "m" strict inactive`},
 		{"PUT", base + "?builtin=lww&check=warn", "", 200, "builtin ks lww warn"},
 		{"GET", base, "", 200, "status ks"},
 		{"POST", base + "/rollback", `{"version":3}`, 200, "rollback ks 3"},
 		{"POST", base + "/try?candidate=ab", `{"key":"k","siblings":[{"value_base64":"YQ=="},{"value_base64":"Yg=="}]}`, 200, "try ks ab 2"},
+		{"POST", base + "/release", "", 200, "release ks"},
+		{"POST", base + "/shadow", `{"sha256":"ab"}`, 200, "shadow ks ab"},
+		{"GET", base + "/shadow", "", 200, "shadow status ks"},
+		{"DELETE", base + "/shadow", "", 204, "stop shadow ks"},
+		{"POST", base + "/promote?check=off", "", 200, `promote ks "" off`},
+		{"POST", base + "/promote", `{"sha256":"ab"}`, 200, `promote ks "ab" strict`},
 		{"DELETE", base, "", 204, "remove ks"},
 	} {
 		h.do(t, c.method, c.target, c.body).want(t, c.status)
@@ -64,6 +71,13 @@ func TestResolversOverHTTP(t *testing.T) {
 	if !slices.Contains(h.admin.calls, `retry "m"`) || h.admin.last() != `upload ks "m" strict` {
 		t.Errorf("not retried: %q", h.admin.calls)
 	}
+	h.do(t, "PUT", base, "--x\r\nContent-Disposition: form-data; name=\"module\"\r\n\r\nm\r\n--x\r\nContent-Disposition: form-data; name=\"config\"\r\n\r\nc\r\n--x--\r\n",
+		"Content-Type: multipart/form-data; boundary=x").want(t, 200)
+	if got := h.admin.last(); got != `upload ks "m" strict with "c"` {
+		t.Errorf("module and config: %s", got)
+	}
+	h.do(t, "PUT", base, "--x--", "Content-Type: multipart/form-data; boundary=x").problem(t, 400, "bad_request")
+	h.do(t, "PUT", base+"?builtin=", "").problem(t, 400, "bad_request")
 	h.do(t, "PUT", base+"?retry=perhaps", "m").problem(t, 400, "bad_request")
 	a := h.do(t, "GET", base, "", "Accept: application/wasm").want(t, 200)
 	if string(a.body) != "\x00asm" || a.Header.Get("Content-Type") != "application/wasm" {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"dynamo/node/api/httptext"
 	"dynamo/node/causal"
 	"dynamo/node/coordinator"
 )
@@ -150,8 +151,8 @@ func (b *batchRun) parse(raw []byte) (l batchLine, key []byte, err error) {
 		if l.Value == nil {
 			return l, nil, badRequest("put wants value_base64")
 		}
-		if !isContentType(l.ContentType) {
-			return l, nil, badRequest("content_type is longer than %d bytes or not printable ASCII", maxContentTypeBytes)
+		if !httptext.IsContentType(l.ContentType) {
+			return l, nil, badRequest("content_type is longer than %d bytes or not printable ASCII", httptext.MaxContentTypeBytes)
 		}
 	case "get", "delete":
 		if l.Value != nil || l.ContentType != "" || (l.Op == "get" && l.Context != "") {

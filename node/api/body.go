@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"dynamo/node/api/httptext"
 	"dynamo/node/coordinator"
 )
 
@@ -39,7 +40,11 @@ func (c *call) bodyLimit() (int, error) {
 		ks, err := c.s.o.Keyspaces.Keyspace(c.keyspace)
 		return ks.MaxValueBytes, err
 	case bodyModule:
-		return c.s.o.Limits.ResolverModuleBytes, nil
+		limit := c.s.o.Limits.ResolverModuleBytes
+		if httptext.IsMultipart(string(c.header.ContentType())) {
+			limit = 2*limit + maxJSONBytes // a configuration and the parts' headers come on top
+		}
+		return limit, nil
 	case bodyJSON:
 		return maxJSONBytes, nil
 	case bodyTrial, bodyBatch:
@@ -68,7 +73,7 @@ func (c *call) checkBody() error {
 	if coding := string(c.header.Peek("Content-Encoding")); coding != "" && !strings.EqualFold(coding, "identity") {
 		return unsupported("bodies are taken as they are: Content-Encoding %q is not kept", coding)
 	}
-	if media := mediaType(string(c.header.ContentType())); !takes(kind, media) {
+	if media := httptext.MediaType(string(c.header.ContentType())); !takes(kind, media) {
 		return unsupported("a body of type %q is not what this call takes", media)
 	}
 	return nil
@@ -82,7 +87,7 @@ func takes(kind bodyKind, media string) bool {
 	}
 	switch kind {
 	case bodyModule:
-		return media == "application/wasm" || media == "application/octet-stream"
+		return media == "application/wasm" || media == "application/octet-stream" || httptext.IsMultipart(media)
 	case bodyBatch:
 		return slices.Contains([]string{"application/x-ndjson", "application/ndjson", "application/jsonl", "application/json", "text/plain"}, media)
 	default:

@@ -187,6 +187,16 @@ func (f *fakeKV) Explain(_ context.Context, keyspace string, key []byte) (coordi
 	return coordinator.Explanation{Keyspace: keyspace, Key: string(key), Replicas: []coordinator.ExplainReplica{}}, nil
 }
 
+func (f *fakeKV) Conflicts(_ context.Context, r coordinator.ConflictRequest) (coordinator.ConflictPage, error) {
+	page := coordinator.ConflictPage{Next: []byte{0xff}, Unheard: []string{"n3"}}
+	for _, key := range []string{"a", "\xff"} {
+		if key > string(r.After) {
+			page.Entries = append(page.Entries, coordinator.ConflictEntry{Key: []byte(key), Count: r.Limit, Since: time.UnixMilli(1000), Why: fmt.Sprint("trap ", r.Unmerged)})
+		}
+	}
+	return page, nil
+}
+
 // fakeAdmin keeps keyspaces and remembers what it was asked.
 type fakeAdmin struct {
 	mu     sync.Mutex
@@ -264,25 +274,29 @@ func (f *fakeAdmin) DropKeyspace(_ context.Context, name string) error {
 	return nil
 }
 
-func (f *fakeAdmin) Upload(ctx context.Context, ks string, module []byte, check string) (coordinator.ResolverUpload, error) {
-	f.note("upload %s %q %s", ks, module, check)
+func (f *fakeAdmin) Upload(ctx context.Context, ks string, u coordinator.Upload) (coordinator.ResolverUpload, error) {
+	if u.Retry {
+		f.note("retry %q", u.Module)
+	}
+	if u.Builtin != "" {
+		f.note("builtin %s %s %s", ks, u.Builtin, u.Check)
+		return coordinator.ResolverUpload{SHA256: "feed", Version: 2}, nil
+	}
+	more := ""
+	if len(u.Config) > 0 {
+		more = fmt.Sprintf(" with %q", u.Config)
+	}
+	if u.Inactive {
+		more += " inactive"
+	}
+	f.note("upload %s %q %s%s", ks, u.Module, u.Check, more)
 	if d, ok := ctx.Deadline(); !ok || time.Until(d) < 3*time.Second {
 		return coordinator.ResolverUpload{}, errors.New("an upload has too little time")
 	}
-	if string(module) == "bad" {
+	if string(u.Module) == "bad" {
 		return coordinator.ResolverUpload{}, &coordinator.Error{Code: coordinator.CodeResolverInvalid, Detail: "no module"}
 	}
-	return coordinator.ResolverUpload{SHA256: "feed", Version: 1, ABI: "v1", Size: len(module)}, nil
-}
-
-func (f *fakeAdmin) Retry(module []byte) error {
-	f.note("retry %q", module)
-	return nil
-}
-
-func (f *fakeAdmin) UploadBuiltin(_ context.Context, ks, name, check string) (coordinator.ResolverUpload, error) {
-	f.note("builtin %s %s %s", ks, name, check)
-	return coordinator.ResolverUpload{SHA256: "feed", Version: 2}, nil
+	return coordinator.ResolverUpload{SHA256: "feed", Version: 1, ABI: "v1", Size: len(u.Module)}, nil
 }
 
 func (f *fakeAdmin) Status(ks string) (coordinator.ResolverStatus, error) {
@@ -303,6 +317,31 @@ func (f *fakeAdmin) Rollback(_ context.Context, ks string, version int) (coordin
 func (f *fakeAdmin) Remove(_ context.Context, ks string) error {
 	f.note("remove %s", ks)
 	return nil
+}
+
+func (f *fakeAdmin) Release(_ context.Context, ks string) (coordinator.ResolverRelease, error) {
+	f.note("release %s", ks)
+	return coordinator.ResolverRelease{Released: []string{"n1"}}, nil
+}
+
+func (f *fakeAdmin) Shadow(_ context.Context, ks, candidate string) (coordinator.ShadowStart, error) {
+	f.note("shadow %s %s", ks, candidate)
+	return coordinator.ShadowStart{SHA256: candidate, Nodes: []string{"n1"}}, nil
+}
+
+func (f *fakeAdmin) ShadowStatus(_ context.Context, ks string) (coordinator.ShadowStatus, error) {
+	f.note("shadow status %s", ks)
+	return coordinator.ShadowStatus{}, nil
+}
+
+func (f *fakeAdmin) StopShadow(_ context.Context, ks string) error {
+	f.note("stop shadow %s", ks)
+	return nil
+}
+
+func (f *fakeAdmin) Promote(_ context.Context, ks, candidate, check string) (coordinator.ResolverUpload, error) {
+	f.note("promote %s %q %s", ks, candidate, check)
+	return coordinator.ResolverUpload{}, nil
 }
 
 func (f *fakeAdmin) Try(_ context.Context, ks, candidate string, r coordinator.TryRequest) (coordinator.TryResult, error) {

@@ -15,6 +15,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"dynamo/node/admission"
+	"dynamo/node/api/httptext"
 	"dynamo/node/coordinator"
 )
 
@@ -202,7 +203,7 @@ func (c *call) names(keyspace, key string) error {
 	if keyspace == "" {
 		return nil
 	}
-	name, err := unescape(keyspace, false)
+	name, err := httptext.Unescape(keyspace, false)
 	if err != nil || !isKeyspaceName(string(name)) {
 		if c.resource.pattern == "/v1/keyspaces/{keyspace}" && c.endpoint.method == fasthttp.MethodPut {
 			return badRequest("%q is no keyspace name: 1 to %d of a-z, 0-9, _ and -, and a letter first", keyspace, maxKeyspaceName)
@@ -229,7 +230,7 @@ func (c *call) hold() error {
 }
 
 func (c *call) gate() *admission.Gate {
-	if c.resource.pattern == "/v1/kv/{keyspace}" {
+	if p := c.resource.pattern; p == "/v1/kv/{keyspace}" || p == "/v1/conflicts/{keyspace}" {
 		return c.s.heavy
 	}
 	return c.s.gate
@@ -274,7 +275,7 @@ func (s *Server) stamp(r *fasthttp.Response, id string) {
 
 // requestID is the client's if it is 1 to 128 printable ASCII characters, else a new one.
 func (s *Server) requestID(own string) string {
-	if own != "" && len(own) <= maxRequestIDBytes && isPrintable(own) {
+	if own != "" && len(own) <= maxRequestIDBytes && httptext.IsPrintable(own) {
 		return own
 	}
 	var b [12]byte

@@ -5,6 +5,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"dynamo/node/api/httptext"
 	"dynamo/node/causal"
 	"dynamo/node/coordinator"
 )
@@ -43,7 +44,7 @@ func (s *Server) getValue(c *call) error {
 	if err != nil {
 		return err
 	}
-	if a.Found() && matchesETag(c.list("If-None-Match"), a.ETag) {
+	if a.Found() && httptext.MatchesETag(c.list("If-None-Match"), a.ETag) {
 		c.answerHeaders(a)
 		c.ctx.Response.SetStatusCode(fasthttp.StatusNotModified)
 		return nil
@@ -67,8 +68,8 @@ func (s *Server) putValue(c *call) error {
 	if r.Value.ContentType == "" {
 		r.Value.ContentType = defaultContentType
 	}
-	if !isContentType(r.Value.ContentType) {
-		return badRequest("Content-Type is longer than %d bytes or not printable ASCII", maxContentTypeBytes)
+	if !httptext.IsContentType(r.Value.ContentType) {
+		return badRequest("Content-Type is longer than %d bytes or not printable ASCII", httptext.MaxContentTypeBytes)
 	}
 	a, err := s.o.KV.Write(c.context, r)
 	if err != nil {
@@ -115,7 +116,7 @@ func (c *call) writeRequest() (coordinator.WriteRequest, error) {
 	if len(tokens) == 1 {
 		r.Token = string(tokens[0])
 	}
-	if r.IfMatch = c.list("If-Match"); r.IfMatch != "" && r.IfMatch != "*" && !isETag(r.IfMatch) {
+	if r.IfMatch = c.list("If-Match"); r.IfMatch != "" && r.IfMatch != "*" && !httptext.IsETag(r.IfMatch) {
 		return r, badRequest(`If-Match takes "*" or one strong ETag, quotes included`)
 	}
 	switch c.list("If-None-Match") {
@@ -204,7 +205,7 @@ func lastModified(a coordinator.Answer) uint64 {
 
 // shownType is a stored content type as it may stand in a header.
 func shownType(s string) string {
-	if s == "" || !isContentType(s) {
+	if s == "" || !httptext.IsContentType(s) {
 		return defaultContentType
 	}
 	return s

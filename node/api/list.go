@@ -1,12 +1,11 @@
 package api
 
 import (
-	"encoding/base64"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/valyala/fasthttp"
 
+	"dynamo/node/api/httptext"
 	"dynamo/node/coordinator"
 )
 
@@ -15,8 +14,6 @@ const (
 	maxListKeys     = 1000
 	// maxPageBytes ends a page with values early.
 	maxPageBytes = 4 << 20
-	// base64Prefix marks a cursor that is no UTF-8 and so no JSON string.
-	base64Prefix = "base64:"
 )
 
 // listedKey is one key of a listing; exactly one of Key and KeyBase64 is set.
@@ -63,7 +60,7 @@ func (s *Server) listKeys(c *call) error {
 		}
 	}
 	if next != nil {
-		cursor := encodeCursor(next)
+		cursor := httptext.EncodeCursor(next)
 		out.Next = &cursor
 	}
 	return c.answerJSON(fasthttp.StatusOK, out)
@@ -83,37 +80,11 @@ func (c *call) listRequest() (coordinator.ListRequest, error) {
 	}
 	prefix, _ := c.query.get("prefix")
 	after, _ := c.query.get("after")
-	r.Prefix, r.After = []byte(prefix), decodeCursor(after)
+	r.Prefix, r.After = []byte(prefix), httptext.DecodeCursor(after)
 	for name, key := range map[string][]byte{"prefix": r.Prefix, "after": r.After} {
 		if len(key) > c.s.o.Limits.MaxKeyBytes {
 			return r, badKey("%s has %d bytes, more than a key's %d", name, len(key), c.s.o.Limits.MaxKeyBytes)
 		}
 	}
 	return r, nil
-}
-
-// encodeCursor writes a key as the string to go on after: itself, but in base64 if it is no UTF-8 or
-// could be taken for that.
-func encodeCursor(key []byte) string {
-	if isPlainCursor(key) {
-		return string(key)
-	}
-	return base64Prefix + base64.StdEncoding.EncodeToString(key)
-}
-
-// decodeCursor reads what encodeCursor wrote; anything else is a key as it stands.
-func decodeCursor(s string) []byte {
-	rest, ok := strings.CutPrefix(s, base64Prefix)
-	if !ok {
-		return []byte(s)
-	}
-	key, err := base64.StdEncoding.Strict().DecodeString(rest)
-	if err != nil || isPlainCursor(key) {
-		return []byte(s)
-	}
-	return key
-}
-
-func isPlainCursor(key []byte) bool {
-	return utf8.Valid(key) && !strings.HasPrefix(string(key), base64Prefix)
 }

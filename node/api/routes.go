@@ -65,6 +65,9 @@ func (s *Server) table() []resource {
 			{method: post, role: write, params: with("resolve"), body: bodyBatch, wait: waitLines, isWrite: true, handle: s.batch},
 		}},
 		{pattern: "/v1/explain/{keyspace}/{key}", endpoints: []endpoint{{method: get, role: read, params: brief, handle: s.explain}}},
+		{pattern: "/v1/conflicts/{keyspace}", endpoints: []endpoint{
+			{method: get, role: read, params: []string{"timeout", "after", "limit", "unmerged"}, wait: waitLong, handle: s.listConflicts},
+		}},
 		{pattern: "/v1/keyspaces", endpoints: []endpoint{{method: get, role: read, handle: s.listKeyspaces}}},
 		{pattern: "/v1/keyspaces/{keyspace}", endpoints: []endpoint{
 			{method: get, role: read, handle: s.showKeyspace},
@@ -73,14 +76,25 @@ func (s *Server) table() []resource {
 		}},
 		{pattern: "/v1/keyspaces/{keyspace}/resolver", endpoints: []endpoint{
 			{method: get, role: read, params: brief, wait: waitLong, handle: s.showResolver},
-			{method: put, role: admin, params: []string{"timeout", "check", "builtin", "retry"}, body: bodyModule, wait: waitLong, isWrite: true, isChange: true, handle: s.putResolver},
+			{method: put, role: admin, params: []string{"timeout", "check", "builtin", "retry", "activate"}, body: bodyModule, wait: waitLong, isWrite: true, isChange: true, handle: s.putResolver},
 			{method: del, role: admin, params: brief, wait: waitLong, isWrite: true, isChange: true, handle: s.removeResolver},
 		}},
 		{pattern: "/v1/keyspaces/{keyspace}/resolver/rollback", endpoints: []endpoint{
 			{method: post, role: admin, params: brief, body: bodyJSON, wait: waitLong, isWrite: true, isChange: true, handle: s.rollbackResolver},
 		}},
+		{pattern: "/v1/keyspaces/{keyspace}/resolver/release", endpoints: []endpoint{
+			{method: post, role: admin, params: brief, wait: waitLong, isChange: true, handle: s.releaseResolver},
+		}},
 		{pattern: "/v1/keyspaces/{keyspace}/resolver/try", endpoints: []endpoint{
 			{method: post, role: admin, params: []string{"timeout", "candidate"}, body: bodyTrial, wait: waitLong, handle: s.tryResolver},
+		}},
+		{pattern: "/v1/keyspaces/{keyspace}/resolver/shadow", endpoints: []endpoint{
+			{method: get, role: admin, params: brief, wait: waitLong, handle: s.showShadow},
+			{method: post, role: admin, params: brief, body: bodyJSON, wait: waitLong, isChange: true, handle: s.startShadow},
+			{method: del, role: admin, params: brief, wait: waitLong, isChange: true, handle: s.stopShadow},
+		}},
+		{pattern: "/v1/keyspaces/{keyspace}/resolver/promote", endpoints: []endpoint{
+			{method: post, role: admin, params: []string{"timeout", "check"}, body: bodyJSON, wait: waitLong, isWrite: true, isChange: true, handle: s.promoteResolver},
 		}},
 		{pattern: "/v1/cluster", endpoints: []endpoint{{method: get, role: read, handle: s.showCluster}}},
 		{pattern: "/v1/cluster/ring", endpoints: []endpoint{{method: get, role: read, params: []string{"keyspace", "key"}, handle: s.showRing}}},

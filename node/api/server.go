@@ -27,6 +27,7 @@ type KV interface {
 	Write(ctx context.Context, r coordinator.WriteRequest) (coordinator.Answer, error)
 	List(ctx context.Context, r coordinator.ListRequest) (coordinator.ListPage, error)
 	Explain(ctx context.Context, keyspace string, key []byte) (coordinator.Explanation, error)
+	Conflicts(ctx context.Context, r coordinator.ConflictRequest) (coordinator.ConflictPage, error)
 }
 
 // Keyspaces administers keyspaces.
@@ -37,15 +38,18 @@ type Keyspaces interface {
 	DropKeyspace(ctx context.Context, name string) error
 }
 
-// Resolvers administers the resolver modules of keyspaces. check is strict, warn or off.
+// Resolvers administers the resolver modules of keyspaces.
 type Resolvers interface {
-	Upload(ctx context.Context, keyspace string, module []byte, check string) (coordinator.ResolverUpload, error)
-	Retry(module []byte) error
-	UploadBuiltin(ctx context.Context, keyspace, name, check string) (coordinator.ResolverUpload, error)
+	Upload(ctx context.Context, keyspace string, u coordinator.Upload) (coordinator.ResolverUpload, error)
 	Status(keyspace string) (coordinator.ResolverStatus, error)
 	Module(ctx context.Context, keyspace string) ([]byte, error)
 	Rollback(ctx context.Context, keyspace string, version int) (coordinator.ResolverVersion, error)
 	Remove(ctx context.Context, keyspace string) error
+	Release(ctx context.Context, keyspace string) (coordinator.ResolverRelease, error)
+	Shadow(ctx context.Context, keyspace, candidate string) (coordinator.ShadowStart, error)
+	ShadowStatus(ctx context.Context, keyspace string) (coordinator.ShadowStatus, error)
+	StopShadow(ctx context.Context, keyspace string) error
+	Promote(ctx context.Context, keyspace, candidate, check string) (coordinator.ResolverUpload, error)
 	Try(ctx context.Context, keyspace, candidate string, r coordinator.TryRequest) (coordinator.TryResult, error)
 }
 

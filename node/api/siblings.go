@@ -11,6 +11,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"dynamo/node/api/httptext"
 	"dynamo/node/coordinator"
 )
 
@@ -42,7 +43,7 @@ func (c *call) answerSiblings(a coordinator.Answer) error {
 	r := &c.ctx.Response
 	r.SetStatusCode(fasthttp.StatusMultipleChoices)
 	r.Header.Set("Vary", "Accept")
-	if prefers(c.list("Accept"), mediaJSON, mediaMultipart) {
+	if httptext.Prefers(c.list("Accept"), mediaJSON, mediaMultipart) {
 		return c.answerJSON(fasthttp.StatusMultipleChoices, struct {
 			Context  string    `json:"context"`
 			Siblings []sibling `json:"siblings"`

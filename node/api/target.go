@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"dynamo/node/api/httptext"
 	"dynamo/node/coordinator"
 )
 
@@ -45,47 +46,9 @@ func splitTarget(target []byte) (path, query string, err error) {
 	return path, query, nil
 }
 
-// unescape decodes percent-encoding strictly and once. Where isQuery is set, '+' stands for a space, as
-// forms have it; in a path it is itself.
-func unescape(s string, isQuery bool) ([]byte, error) {
-	out := make([]byte, 0, len(s))
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case c == '+' && isQuery:
-			out = append(out, ' ')
-		case c == '%':
-			if i+2 >= len(s) {
-				return nil, fmt.Errorf("a percent sign is not followed by two hex digits")
-			}
-			hi, okHi := unhex(s[i+1])
-			lo, okLo := unhex(s[i+2])
-			if !okHi || !okLo {
-				return nil, fmt.Errorf("%q is no percent-encoded byte", s[i:i+3])
-			}
-			out = append(out, hi<<4|lo)
-			i += 2
-		default:
-			out = append(out, c)
-		}
-	}
-	return out, nil
-}
-
-func unhex(c byte) (byte, bool) {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0', true
-	case 'a' <= c && c <= 'f':
-		return c - 'a' + 10, true
-	case 'A' <= c && c <= 'F':
-		return c - 'A' + 10, true
-	}
-	return 0, false
-}
-
 // parseKey decodes a key as it stands in a path. A literal slash is a byte of the key like any other.
 func parseKey(raw string, maxBytes int) ([]byte, error) {
-	key, err := unescape(raw, false)
+	key, err := httptext.Unescape(raw, false)
 	if err != nil {
 		return nil, badKey("%s", err)
 	}
@@ -133,11 +96,11 @@ func parseQuery(raw string, known []string) (query, error) {
 			continue
 		}
 		n, v, _ := strings.Cut(piece, "=")
-		name, err := unescape(n, true)
+		name, err := httptext.Unescape(n, true)
 		if err != nil {
 			return nil, badRequest("query: %s", err)
 		}
-		value, err := unescape(v, true)
+		value, err := httptext.Unescape(v, true)
 		if err != nil {
 			return nil, badRequest("query parameter %q: %s", name, err)
 		}

@@ -60,6 +60,16 @@ func (m *modules) get(ctx context.Context, sha [32]byte) (*resolver.Module, erro
 	}
 }
 
+// soon is get for a read, whose client would rather have the siblings than wait for a compiler.
+func (m *modules) soon(ctx context.Context, sha [32]byte) (*resolver.Module, error) {
+	if m.o.Patience > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, m.o.Patience)
+		defer cancel()
+	}
+	return m.get(ctx, sha)
+}
+
 func (m *modules) start(sha [32]byte) (*loaded, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -117,11 +127,30 @@ func (m *modules) retry(sha [32]byte) error {
 }
 
 func (m *modules) load(sha [32]byte) (*resolver.Module, error) {
-	b, err := m.o.Fetch(m.ctx, sha)
+	module, config, err := Parts(m.ctx, m.o.Fetch, sha)
 	if err != nil {
-		return nil, fmt.Errorf("fetch module %s: %w", hex.EncodeToString(sha[:8]), err)
+		return nil, err
 	}
-	return m.o.Runtime.Load(m.ctx, b, nil)
+	return m.o.Runtime.Load(m.ctx, module, config)
+}
+
+// Parts returns the module of a version, and its configuration if it has one. fetch verifies what it returns.
+func Parts(ctx context.Context, fetch func(context.Context, [32]byte) ([]byte, error), id [32]byte) (module, config []byte, err error) {
+	get := func(sha [32]byte) []byte {
+		if err != nil {
+			return nil
+		}
+		var b []byte
+		if b, err = fetch(ctx, sha); err != nil {
+			err = fmt.Errorf("fetch module %s: %w", hex.EncodeToString(sha[:8]), err)
+		}
+		return b
+	}
+	module = get(id)
+	if m, c, ok := resolver.ParseManifest(module); ok {
+		module, config = get(m), get(c)
+	}
+	return module, config, err
 }
 
 // ready reports whether the module is compiled.

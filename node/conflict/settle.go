@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"log/slog"
+	"runtime"
 	"slices"
 	"time"
 
@@ -29,12 +30,14 @@ const (
 	PathCollapse
 	PathTry
 	PathExplain
+	PathConflicts
+	PathShadow
 	paths
 )
 
 // String is the path's name in metrics.
 func (p Path) String() string {
-	return [...]string{"read", "collapse", "try", "explain"}[p]
+	return [...]string{"read", "collapse", "try", "explain", "conflicts", "shadow"}[p]
 }
 
 // Kind is what Settle came to.
@@ -95,6 +98,15 @@ type Options struct {
 	ViewBytes int
 	Logger    *slog.Logger
 	Now       func() time.Time
+	// Patience bounds how long a read waits for a module that is still being fetched or compiled; 0: as long as its
+	// deadline lets it.
+	Patience time.Duration
+	// Timeout is the wall-clock guard of a merge; 0: no merge that ran into it is held against its module.
+	Timeout time.Duration
+	// ThreadTime is the processor time of the calling thread; nil: as the system tells it.
+	ThreadTime func() (d time.Duration, ok bool)
+	// Keeper keeps quarantines over restarts; nil: nobody does.
+	Keeper Keeper
 }
 
 // Settler turns siblings into answers. It is safe for concurrent use.
@@ -102,16 +114,24 @@ type Settler struct {
 	o       Options
 	modules *modules
 	views   *views
+	wards   *wards
+	shadows shadows
 	stats   stats
 }
 
 // New returns a Settler; Close it.
 func New(o Options) *Settler {
-	return &Settler{o: o, modules: newModules(o), views: newViews(o.ViewBytes, o.Now)}
+	if o.ThreadTime == nil {
+		o.ThreadTime = threadTime
+	}
+	return &Settler{o: o, modules: newModules(o), views: newViews(o.ViewBytes, o.Now), wards: newWards(o)}
 }
 
 // Close releases all modules and waits for compilations that are under way.
-func (s *Settler) Close(ctx context.Context) error { return s.modules.close(ctx) }
+func (s *Settler) Close(ctx context.Context) error {
+	s.closeShadows()
+	return s.modules.close(ctx)
+}
 
 // Settle is the one way from siblings to a value, for every path. It never changes anything.
 func (s *Settler) Settle(ctx context.Context, path Path, p Policy, key []byte, vs []causal.Version) Result {
@@ -128,7 +148,11 @@ func (s *Settler) Settle(ctx context.Context, path Path, p Policy, key []byte, v
 	case len(values) == 0:
 		return Result{Kind: Deleted, Count: len(ordered)}
 	case p.Conflict == config.PolicyResolver && (len(values) > 1 || len(ordered) > 1):
-		return s.resolve(ctx, p, key, ordered, values)
+		res := s.resolve(ctx, p, key, ordered, values)
+		if path == PathRead {
+			s.offer(p, key, ordered, res)
+		}
+		return res
 	}
 	return plain(distinct(values, true))
 }
@@ -144,10 +168,15 @@ func plain(vs []causal.Version) Result {
 // resolve merges through the active module. all includes tombstones, values does not.
 func (s *Settler) resolve(ctx context.Context, p Policy, key []byte, all, values []causal.Version) Result {
 	in := distinct(values, false)
+	if q := s.wards.held(p); q != nil {
+		res := plain(distinct(values, true))
+		res.Code, res.Detail = CodeQuarantined, "the resolver is in quarantine on this node: "+q.Reason
+		return res
+	}
 	var m *resolver.Module
 	var err error
 	if p.Module != ([32]byte{}) {
-		m, err = s.modules.get(ctx, p.Module)
+		m, err = s.modules.soon(ctx, p.Module)
 	}
 	if m != nil && m.WantsDeleted() {
 		in = distinct(all, false)
@@ -163,7 +192,7 @@ func (s *Settler) resolve(ctx context.Context, p Policy, key []byte, all, values
 		}
 		return res
 	}
-	v := s.views.get(ctx, viewKey(p, key, in), func() view { return s.merge(ctx, p, m, key, in) })
+	v := s.views.get(ctx, viewKey(p, key, in), func() view { return s.watched(ctx, p, m, key, in) })
 	res := outcome(p, v, in)
 	if v.code != "" {
 		shown := distinct(values, true)
@@ -206,20 +235,46 @@ func outcome(p Policy, v view, in []causal.Version) Result {
 	return res
 }
 
+// watched is merge, and what came of it counts for or against the version. That a merge ran out of wall-clock
+// time counts only if its thread had the processor for most of that time: on a machine with too much to do good
+// modules are slow, too. It takes a first such merge for the time to be measured.
+func (s *Settler) watched(ctx context.Context, p Policy, m *resolver.Module, key []byte, in []causal.Version) view {
+	if !s.wards.suspects(p) || s.o.Timeout <= 0 {
+		v := s.merge(ctx, p, m, key, in)
+		s.wards.report(p, key, v, false)
+		return v
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	before, ok := s.o.ThreadTime()
+	v := s.merge(ctx, p, m, key, in)
+	after, still := s.o.ThreadTime()
+	s.wards.report(p, key, v, ok && still && after-before >= s.o.Timeout*3/4)
+	return v
+}
+
 // merge runs the module once.
 func (s *Settler) merge(ctx context.Context, p Policy, m *resolver.Module, key []byte, in []causal.Version) view {
+	v := s.run(ctx, p, m, key, in)
+	s.stats.merged(p.Module, v.duration, v.code)
+	if v.code != "" {
+		s.o.Logger.Warn("resolver failed, siblings kept", "keyspace", p.Keyspace, "resolver", hex.EncodeToString(p.Module[:8]),
+			"code", v.code, "siblings", len(in), "err", v.detail)
+	}
+	return v
+}
+
+// run calls the module and counts nothing.
+func (s *Settler) run(ctx context.Context, p Policy, m *resolver.Module, key []byte, in []causal.Version) view {
 	resp, out, err := m.Merge(ctx, request(p.Keyspace, key, in), p.MaxValueBytes)
 	v := view{fuel: out.Fuel, duration: out.Duration}
 	if err == nil && resp.Status == resolver.StatusKeep {
 		err = &resolver.Error{Code: "keep", Message: "the resolver keeps the siblings"}
 	}
-	s.stats.merged(p.Module, out.Duration, err)
 	if err != nil {
 		v.code, v.detail = codeOf(err), err.Error()
 		// A merge that its caller gave up says nothing of the module.
 		v.transient = ctx.Err() != nil
-		s.o.Logger.Warn("resolver failed, siblings kept", "keyspace", p.Keyspace, "resolver", hex.EncodeToString(p.Module[:8]),
-			"code", v.code, "siblings", len(in), "err", err)
 		return v
 	}
 	v.value = answer(resp, in)

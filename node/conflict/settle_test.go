@@ -26,6 +26,16 @@ type fixture struct {
 	sha     [32]byte
 	fetches int
 	now     time.Time
+	// more are modules beside the active one; while hold is open they cannot be had.
+	more map[[32]byte][]byte
+	hold chan struct{}
+}
+
+// add makes another module known.
+func (f *fixture) add(module []byte) [32]byte {
+	sha := sha256.Sum256(module)
+	f.more[sha] = module
+	return sha
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -34,16 +44,30 @@ func newFixture(t *testing.T) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{module: module, sha: sha256.Sum256(module), now: time.UnixMilli(1)}
+	return newFixtureOf(t, module, resolver.DefaultLimits())
+}
+
+func newFixtureOf(t *testing.T, module []byte, limits resolver.Limits) *fixture {
+	t.Helper()
+	f := &fixture{module: module, sha: sha256.Sum256(module), now: time.UnixMilli(1), more: map[[32]byte][]byte{}}
 	log := slog.New(slog.DiscardHandler)
 	now := func() time.Time { return f.now }
-	rt, err := resolver.New(resolver.Options{Limits: resolver.DefaultLimits(), Logger: log, Now: now, CacheDir: filepath.Join(os.TempDir(), "dynamo-test-modules")})
+	rt, err := resolver.New(resolver.Options{Limits: limits, Logger: log, Now: now, CacheDir: filepath.Join(os.TempDir(), "dynamo-test-modules")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	f.Settler = New(Options{
 		Runtime: rt, ViewBytes: 1 << 20, Logger: log, Now: now,
-		Fetch: func(_ context.Context, sha [32]byte) ([]byte, error) {
+		Fetch: func(ctx context.Context, sha [32]byte) ([]byte, error) {
+			if b, ok := f.more[sha]; ok {
+				if f.hold != nil {
+					select {
+					case <-f.hold:
+					case <-ctx.Done():
+					}
+				}
+				return b, ctx.Err()
+			}
 			f.fetches++
 			if sha != f.sha {
 				return nil, errors.New("nobody has it")

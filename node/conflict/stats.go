@@ -27,7 +27,7 @@ type ModuleStats struct {
 	Total, Max time.Duration
 }
 
-func (s *stats) merged(sha [32]byte, d time.Duration, err error) {
+func (s *stats) merged(sha [32]byte, d time.Duration, code string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.mu.byModule == nil {
@@ -41,10 +41,23 @@ func (s *stats) merged(sha [32]byte, d time.Duration, err error) {
 	m.Calls++
 	m.Total += d
 	m.Max = max(m.Max, d)
-	if err != nil {
+	if code != "" {
 		m.Failures++
-		m.Errors[codeOf(err)]++
+		m.Errors[code]++
 	}
+}
+
+// Quarantines returns the versions that this node does not call, by keyspace.
+func (s *Settler) Quarantines() map[string]Quarantine {
+	s.wards.mu.Lock()
+	defer s.wards.mu.Unlock()
+	out := make(map[string]Quarantine)
+	for keyspace, d := range s.wards.mu.byKeyspace {
+		if d.held != nil {
+			out[keyspace] = *d.held
+		}
+	}
+	return out
 }
 
 // Module returns the counters of one resolver version.

@@ -180,7 +180,7 @@ func (c *Coordinator) plan(keyspace string, key []byte, o Options) (plan, error)
 	v := c.s.Members.View()
 	ks, ok := v.Keyspace(keyspace)
 	if !ok {
-		return plan{}, unknownKeyspace(keyspace)
+		return plan{}, UnknownKeyspace(keyspace)
 	}
 	if n := len(key); n == 0 || n > c.s.Limits.MaxKeyBytes {
 		return plan{}, &Error{Code: CodeBadKey, Detail: fmt.Sprintf("a key has 1 to %d bytes, not %d", c.s.Limits.MaxKeyBytes, n)}
@@ -201,7 +201,8 @@ func (c *Coordinator) plan(keyspace string, key []byte, o Options) (plan, error)
 	return p, nil
 }
 
-func unknownKeyspace(name string) error {
+// UnknownKeyspace is the answer to a name that no keyspace has.
+func UnknownKeyspace(name string) error {
 	return &Error{Code: CodeKeyspaceUnknown, Detail: fmt.Sprintf("there is no keyspace %q", name)}
 }
 
@@ -239,8 +240,8 @@ func (c *Coordinator) seal(t wire.Target, b causal.Basis) string {
 	return c.s.Tokens.Seal(t.Keyspace, t.Key, b, c.s.Now())
 }
 
-// asError maps what a replica or another coordinator answered to what the client is told.
-func asError(err error) error {
+// AsError maps what a replica or another coordinator answered to what the client is told.
+func AsError(err error) error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}

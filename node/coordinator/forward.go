@@ -212,7 +212,7 @@ func (c *Coordinator) HandleWrite(ctx context.Context, from string, m *wire.Writ
 		return c.claim(ctx, from, m.Claim)
 	})
 	if err != nil {
-		return nil, asPeerError(asError(err))
+		return nil, asPeerError(AsError(err))
 	}
 	return &wire.WriteReply{Object: causal.AppendObject(nil, w.object), Token: w.token}, nil
 }

@@ -25,7 +25,7 @@ func (c *Coordinator) Get(ctx context.Context, req ReadRequest) (Answer, error) 
 	}
 	o, err := c.read(ctx, p)
 	if err != nil {
-		return Answer{}, asError(err)
+		return Answer{}, AsError(err)
 	}
 	return c.answer(ctx, p, o, req.Raw), nil
 }

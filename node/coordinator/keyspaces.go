@@ -44,7 +44,7 @@ func (k *Keyspaces) Keyspace(name string) (KeyspaceInfo, error) {
 	v := k.catalog.View()
 	ks, ok := v.Keyspace(name)
 	if !ok {
-		return KeyspaceInfo{}, unknownKeyspace(name)
+		return KeyspaceInfo{}, UnknownKeyspace(name)
 	}
 	return keyspaceInfo(v, ks), nil
 }
@@ -90,7 +90,7 @@ func (k *Keyspaces) PutKeyspace(ctx context.Context, name string, c KeyspaceChan
 	}
 	v, err = k.catalog.PutKeyspace(ctx, ks)
 	if err != nil {
-		return KeyspaceInfo{}, false, metadataError(err)
+		return KeyspaceInfo{}, false, MetadataError(err)
 	}
 	ks, ok := v.Keyspace(name)
 	if !ok {
@@ -132,12 +132,13 @@ func (k *Keyspaces) check(v *cluster.View, ks cluster.Keyspace) error {
 // return.
 func (k *Keyspaces) DropKeyspace(ctx context.Context, name string) error {
 	if _, ok := k.catalog.View().Keyspace(name); !ok {
-		return unknownKeyspace(name)
+		return UnknownKeyspace(name)
 	}
-	return metadataError(k.catalog.DropKeyspace(ctx, name))
+	return MetadataError(k.catalog.DropKeyspace(ctx, name))
 }
 
-func metadataError(err error) error {
+// MetadataError maps what a change of the metadata answered to what the client is told; nil stays nil.
+func MetadataError(err error) error {
 	switch {
 	case err == nil:
 		return nil

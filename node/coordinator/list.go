@@ -63,11 +63,14 @@ type swept struct {
 	keys    []string
 	objects map[string]causal.Object
 	end     []byte
+	// unheard are the members that did not answer.
+	unheard []string
 }
 
 func (c *Coordinator) sweep(ctx context.Context, p plan, req ListRequest, after []byte) (swept, error) {
 	m := &wire.List{
 		Keyspace: p.keyspace.Name, KeyspaceID: p.keyspace.ID(), Prefix: req.Prefix, After: after, Limit: req.Limit + 1, Values: req.Values,
+		Conflicts: req.conflicts,
 	}
 	replies := make(chan reply, len(p.list))
 	for _, id := range p.list {
@@ -103,6 +106,7 @@ func (c *Coordinator) sweep(ctx context.Context, p plan, req ListRequest, after 
 			Detail: fmt.Sprintf("partition %d was not heard from %d replicas; %s", missing, p.r, t.describe("the listing", len(t.counted))),
 		}
 	}
+	s.unheard = slices.DeleteFunc(slices.Clone(p.list), func(id string) bool { return t.counted[id] })
 	s.cut()
 	return s, nil
 }
@@ -110,9 +114,12 @@ func (c *Coordinator) sweep(ctx context.Context, p plan, req ListRequest, after 
 // add joins one node's page. The sweep reaches only as far as the shortest unfinished page.
 func (s *swept) add(l *wire.ListReply) error {
 	for _, e := range l.Entries {
-		o, err := causal.DecodeObject(e.Object)
-		if err != nil {
-			return err
+		var o causal.Object
+		if len(e.Object) > 0 {
+			var err error
+			if o, err = causal.DecodeObject(e.Object); err != nil {
+				return err
+			}
 		}
 		s.objects[string(e.Key)] = s.objects[string(e.Key)].Join(o)
 	}

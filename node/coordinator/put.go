@@ -39,7 +39,7 @@ func (c *Coordinator) Write(ctx context.Context, req WriteRequest) (Answer, erro
 	req.Value.TimeMs = uint64(c.s.Now().UnixMilli())
 	w, err := c.dispatch(ctx, p, req)
 	if err != nil {
-		return Answer{}, asError(err)
+		return Answer{}, AsError(err)
 	}
 	if req.ReturnValue {
 		return c.answer(ctx, p, w.object, false), nil
@@ -126,7 +126,7 @@ func (c *Coordinator) coordinate(ctx context.Context, p plan, req WriteRequest, 
 		Target: p.target, Policy: p.policy, Seen: seen, Value: req.Value, HintFor: hintFor, Durability: p.durability(),
 	})
 	if err != nil {
-		return outcome{}, asError(err)
+		return outcome{}, AsError(err)
 	}
 	return outcome{written.Object, c.seal(p.target, written.Seen)}, c.replicate(ctx, p, written.Object, hintFor)
 }

@@ -145,13 +145,38 @@ type KeyspaceChange struct {
 	Ancestors     *bool   `json:"ancestors"`
 }
 
-// ResolverUpload answers an upload.
+// Check modes of an upload.
+const (
+	CheckStrict = "strict"
+	CheckWarn   = "warn"
+	CheckOff    = "off"
+)
+
+// Upload is a version to be: a module, or the name of one that comes with the binary.
+type Upload struct {
+	Module []byte
+	// Config goes to the module's dynamo_configure_v1 and is part of the version's identity; empty: none.
+	Config  []byte
+	Builtin string
+	// Check is CheckStrict, CheckWarn or CheckOff.
+	Check string
+	// Retry has a module tried again that failed to compile within limits.
+	Retry bool
+	// Inactive stores a candidate and leaves the active version as it is.
+	Inactive bool
+	// Alone does not ask the other members: they find out by themselves, and answer siblings until then.
+	Alone bool
+}
+
+// ResolverUpload answers an upload; Version is 0 if the module was not activated.
 type ResolverUpload struct {
-	SHA256  string        `json:"sha256"`
-	Version int           `json:"version"`
-	ABI     string        `json:"abi"`
-	Size    int           `json:"size"`
-	Check   ResolverCheck `json:"check"`
+	SHA256  string `json:"sha256"`
+	Version int    `json:"version"`
+	ABI     string `json:"abi"`
+	Size    int    `json:"size"`
+	// ConfigSize is the size of the configuration that belongs to the version.
+	ConfigSize int           `json:"config_size,omitempty"`
+	Check      ResolverCheck `json:"check"`
 }
 
 // ResolverCheck says how the laws were tested; Outcome is lawful, unlawful, inconclusive or untested.
@@ -182,6 +207,23 @@ type ResolverVersion struct {
 	Builtin string    `json:"builtin,omitempty"`
 	Time    time.Time `json:"time"`
 	Active  bool      `json:"active"`
+	// Calls, Failures and Errors are this module's on this node since it started.
+	Calls    uint64            `json:"calls"`
+	Failures uint64            `json:"failures"`
+	Errors   map[string]uint64 `json:"errors,omitempty"`
+}
+
+// ResolverQuarantine says why a node does not call the active version any more.
+type ResolverQuarantine struct {
+	Since  time.Time `json:"since"`
+	Code   string    `json:"code"`
+	Reason string    `json:"reason"`
+}
+
+// ResolverRelease says which nodes let a version out of quarantine, and which could not be told.
+type ResolverRelease struct {
+	Released []string `json:"released"`
+	Unheard  []string `json:"unheard,omitempty"`
 }
 
 // ResolverStatus is the active resolver of a keyspace as seen by this node.
@@ -197,6 +239,8 @@ type ResolverStatus struct {
 	Paths map[string]uint64 `json:"paths,omitempty"`
 	// Loaded says whether this node has the active module compiled.
 	Loaded bool `json:"loaded"`
+	// Quarantine is set while this node does not call the active version.
+	Quarantine *ResolverQuarantine `json:"quarantine,omitempty"`
 }
 
 // ResolverLatency are microseconds.
@@ -337,6 +381,8 @@ type ListRequest struct {
 	Limit    int
 	Values   bool
 	Options
+	// conflicts lists what [Coordinator.Conflicts] looks at.
+	conflicts bool
 }
 
 // ListEntry is one live key.

@@ -675,7 +675,7 @@ func FuzzReadFrame(f *testing.F) {
 
 func TestGoldenFrames(t *testing.T) {
 	request := hex.EncodeToString(appendFrame(nil, 7, 1500e6, &wire.ModulePut{Module: []byte("x")}))
-	if request != "00000010"+"01"+"11"+"0000000000000007"+"000005dc"+"0178" {
+	if request != "00000011"+"01"+"11"+"0000000000000007"+"000005dc"+"017800" {
 		t.Errorf("request frame %s", request)
 	}
 	if reply := hex.EncodeToString(appendFrame(nil, 7, -1, &wire.Ack{})); reply != "0000000a"+"01"+"02"+"0000000000000007" {

@@ -22,7 +22,11 @@ func (r *Replica) Handle(ctx context.Context, from string, m wire.Message) (repl
 	case *wire.Inspect:
 		reply, err = r.serveInspect(m)
 	case *wire.List:
-		reply, err = r.List(m)
+		if m.Conflicts {
+			reply, err = r.Conflicts(ctx, m)
+		} else {
+			reply, err = r.List(m)
+		}
 	case *wire.TreeCompare:
 		reply = r.Compare(m)
 	case *wire.TreeDigests:

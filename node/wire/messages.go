@@ -49,6 +49,8 @@ const (
 	KindSettleApply
 	KindSettleApplyReply
 	KindClaim
+	KindResolverAct
+	KindResolverActReply
 )
 
 // String returns the name of the message.
@@ -62,6 +64,8 @@ func (k Kind) String() string {
 		KindMetaSync: "meta-sync", KindMetaSyncReply: "meta-sync-reply",
 		KindModuleGet: "module-get", KindModuleReply: "module-reply", KindModulePut: "module-put",
 		KindClaim:              "claim",
+		KindResolverAct:        "resolver-act",
+		KindResolverActReply:   "resolver-act-reply",
 		KindTreeCompare:        "tree-compare",
 		KindTreeCompareReply:   "tree-compare-reply",
 		KindTreeDigests:        "tree-digests",
@@ -104,6 +108,8 @@ func (k Kind) Reply() Kind {
 		return KindMetaSyncReply
 	case KindModuleGet:
 		return KindModuleReply
+	case KindResolverAct:
+		return KindResolverActReply
 	case KindTreeCompare:
 		return KindTreeCompareReply
 	case KindTreeDigests:
@@ -148,17 +154,12 @@ func (*List) Kind() Kind          { return KindList }
 func (*ListReply) Kind() Kind     { return KindListReply }
 func (*MetaSync) Kind() Kind      { return KindMetaSync }
 func (*MetaSyncReply) Kind() Kind { return KindMetaSyncReply }
-func (*ModuleGet) Kind() Kind     { return KindModuleGet }
-func (*ModuleReply) Kind() Kind   { return KindModuleReply }
-func (*ModulePut) Kind() Kind     { return KindModulePut }
 func (*Claim) Kind() Kind         { return KindClaim }
 
 // AppendTo implements Message.
-func (*Ping) AppendTo(dst []byte) []byte        { return dst }
-func (*Ack) AppendTo(dst []byte) []byte         { return dst }
-func (m *Inspect) AppendTo(dst []byte) []byte   { return m.Target.appendTo(dst) }
-func (m *ModuleGet) AppendTo(dst []byte) []byte { return append(dst, m.SHA256[:]...) }
-func (m *ModulePut) AppendTo(dst []byte) []byte { return AppendBytes(dst, m.Module) }
+func (*Ping) AppendTo(dst []byte) []byte      { return dst }
+func (*Ack) AppendTo(dst []byte) []byte       { return dst }
+func (m *Inspect) AppendTo(dst []byte) []byte { return m.Target.appendTo(dst) }
 
 // Decode reads a payload. It is total: any bytes yield a message or an error that wraps
 // ErrMalformed. Byte fields alias b; those of length zero are nil.
@@ -201,14 +202,8 @@ func (d *Decoder) message(kind Kind) Message {
 		return d.metaSync()
 	case KindMetaSyncReply:
 		return (*MetaSyncReply)(d.metaSync())
-	case KindModuleGet:
-		m := &ModuleGet{}
-		copy(m.SHA256[:], d.Take(32))
-		return m
-	case KindModuleReply:
-		return &ModuleReply{Found: d.Flags(1) != 0, Module: d.Blob()}
-	case KindModulePut:
-		return &ModulePut{Module: d.Blob()}
+	case KindModuleGet, KindModuleReply, KindModulePut, KindResolverAct, KindResolverActReply:
+		return d.resolverMessage(kind)
 	}
 	if kind == KindClaim {
 		return &Claim{d.Uvarint()}
@@ -493,7 +488,7 @@ func (d *Decoder) inspectReply() *InspectReply {
 
 // List asks for the node's own copies in byte order of the key.
 //
-//	list := u8 flags (1 values)  bytes keyspace  u64 keyspaceID  bytes prefix  bytes after  varint limit
+//	list := u8 flags (1 values, 2 conflicts)  bytes keyspace  u64 keyspaceID  bytes prefix  bytes after  varint limit
 type List struct {
 	Keyspace   string
 	KeyspaceID uint64
@@ -503,19 +498,22 @@ type List struct {
 	Limit int
 	// Values sends the versions' bytes too.
 	Values bool
+	// Conflicts lists only the keys of which the node's copy has several versions, without their objects.
+	Conflicts bool
 }
 
 // AppendTo implements Message.
 func (m *List) AppendTo(dst []byte) []byte {
-	dst = AppendBytes(AppendFlags(dst, m.Values), m.Keyspace)
+	dst = AppendBytes(AppendFlags(dst, m.Values, m.Conflicts), m.Keyspace)
 	dst = binary.BigEndian.AppendUint64(dst, m.KeyspaceID)
 	dst = AppendBytes(AppendBytes(dst, m.Prefix), m.After)
 	return AppendInt(dst, m.Limit)
 }
 
 func (d *Decoder) list() *List {
+	flags := d.Flags(2)
 	return &List{
-		Values: d.Flags(1) != 0, Keyspace: d.String(), KeyspaceID: d.Uint64(), Prefix: d.Key(), After: d.Key(), Limit: d.Int(),
+		Values: flags&1 != 0, Conflicts: flags&2 != 0, Keyspace: d.String(), KeyspaceID: d.Uint64(), Prefix: d.Key(), After: d.Key(), Limit: d.Int(),
 	}
 }
 
@@ -578,20 +576,3 @@ type MetaSyncReply MetaSync
 
 // AppendTo implements Message.
 func (m *MetaSyncReply) AppendTo(dst []byte) []byte { return (*MetaSync)(m).AppendTo(dst) }
-
-// ModuleGet asks for a resolver module by its hash: 32 bytes.
-type ModuleGet struct{ SHA256 [32]byte }
-
-// ModuleReply answers ModuleGet: u8 flags (1 found), bytes module.
-type ModuleReply struct {
-	Found  bool
-	Module []byte
-}
-
-// AppendTo implements Message.
-func (m *ModuleReply) AppendTo(dst []byte) []byte {
-	return AppendBytes(AppendFlags(dst, m.Found), m.Module)
-}
-
-// ModulePut hands a resolver module over: bytes module. Idempotent.
-type ModulePut struct{ Module []byte }

@@ -20,7 +20,7 @@ var allKinds = []Kind{
 	KindPing, KindAck, KindFailure, KindRead, KindReadReply, KindApply, KindWrite, KindWriteReply,
 	KindInspect, KindInspectReply, KindList, KindListReply, KindMetaSync, KindMetaSyncReply,
 	KindModuleGet, KindModuleReply, KindModulePut,
-	KindTreeCompare, KindTreeCompareReply, KindTreeDigests, KindTreeDigestsReply, KindTreeKeys, KindTreeKeysReply, KindObjectsGet, KindObjectsReply, KindObjectsPut, KindSettleBarrier, KindSettleBarrierReply, KindSettleFence, KindSettleFenceReply, KindSettleCheck, KindSettleCheckReply, KindSettleApply, KindSettleApplyReply, KindClaim,
+	KindTreeCompare, KindTreeCompareReply, KindTreeDigests, KindTreeDigestsReply, KindTreeKeys, KindTreeKeysReply, KindObjectsGet, KindObjectsReply, KindObjectsPut, KindSettleBarrier, KindSettleBarrierReply, KindSettleFence, KindSettleFenceReply, KindSettleCheck, KindSettleCheckReply, KindSettleApply, KindSettleApplyReply, KindClaim, KindResolverAct, KindResolverActReply,
 }
 
 func sampleMessages() []Message {
@@ -42,13 +42,15 @@ func sampleMessages() []Message {
 		&WriteReply{Object: []byte{7, 7}, Token: "tok"},
 		&Inspect{Target: target},
 		&InspectReply{Own: []byte{1}, Hints: []InspectHint{{For: "n3", Object: []byte{2}}, {For: "n4"}}},
-		&List{Keyspace: "ks", KeyspaceID: 5, Prefix: []byte("p"), After: []byte("pa"), Limit: 100, Values: true},
+		&List{Keyspace: "ks", KeyspaceID: 5, Prefix: []byte("p"), After: []byte("pa"), Limit: 100, Values: true, Conflicts: true},
 		&ListReply{Entries: []ListEntry{{Key: []byte("a"), Object: []byte{1}}, {Key: []byte("b")}}, More: true},
 		&MetaSync{Digest: digest, State: []byte{4, 5}},
 		&MetaSyncReply{Digest: digest, State: []byte{6}},
 		&ModuleGet{SHA256: digest},
 		&ModuleReply{Found: true, Module: []byte("\x00asm")},
-		&ModulePut{Module: []byte("\x00asm")},
+		&ModulePut{Module: []byte("\x00asm"), Config: []byte("c")},
+		&ResolverAct{Act: ActShadow, Keyspace: "ks", SHA256: digest},
+		&ResolverActReply{Done: true, Report: []byte("{}")},
 		&TreeCompare{Roots: []TreeRoot{{tree, sum}}},
 		&TreeCompareReply{Verdicts: []TreeVerdict{TreeEqual, TreeDiffers, TreeUnready}},
 		&TreeDigests{Tree: tree, Branch: -1},
@@ -87,13 +89,15 @@ func TestGoldenBytes(t *testing.T) {
 		KindWriteReply:         "02" + "0707" + "03" + "746f6b",
 		KindInspect:            target,
 		KindInspectReply:       "01" + "01" + "02" + "02" + "6e33" + "01" + "02" + "02" + "6e34" + "00",
-		KindList:               "01" + "02" + "6b73" + "0000000000000005" + "01" + "70" + "02" + "7061" + "c801",
+		KindList:               "03" + "02" + "6b73" + "0000000000000005" + "01" + "70" + "02" + "7061" + "c801",
 		KindListReply:          "01" + "02" + "01" + "61" + "01" + "01" + "01" + "62" + "00",
 		KindMetaSync:           digest + "02" + "0405",
 		KindMetaSyncReply:      digest + "01" + "06",
 		KindModuleGet:          digest,
 		KindModuleReply:        "01" + "04" + "0061736d",
-		KindModulePut:          "04" + "0061736d",
+		KindModulePut:          "04" + "0061736d" + "01" + "63",
+		KindResolverAct:        "02" + "02" + "6b73" + digest,
+		KindResolverActReply:   "01" + "02" + "7b7d",
 		KindSettleBarrier:      "",
 		KindClaim:              "ac02",
 		KindTreeCompare:        "01000000070102030405060708ee0000000000000000000000000000ff0000000000000002",
@@ -166,7 +170,8 @@ func drawMessage(t *rapid.T) Message {
 	copy(digest[:], bytesOf("digest"))
 	number := func(name string) int { return int(rapid.Int32().Draw(t, name)) }
 	count := rapid.IntRange(0, 4).Draw(t, "count")
-	switch rapid.SampledFrom(allKinds).Draw(t, "kind") {
+	k := rapid.SampledFrom(allKinds).Draw(t, "kind")
+	switch k {
 	case KindPing:
 		return &Ping{}
 	case KindAck:
@@ -196,7 +201,7 @@ func drawMessage(t *rapid.T) Message {
 		}
 		return m
 	case KindList:
-		return &List{Keyspace: text("ks"), KeyspaceID: 1, Prefix: bytesOf("p"), After: bytesOf("a"), Limit: number("l"), Values: flag("v")}
+		return &List{Keyspace: text("ks"), KeyspaceID: 1, Prefix: bytesOf("p"), After: bytesOf("a"), Limit: number("l"), Values: flag("v"), Conflicts: flag("c")}
 	case KindListReply:
 		m := &ListReply{More: flag("more")}
 		for range count {
@@ -212,7 +217,13 @@ func drawMessage(t *rapid.T) Message {
 	case KindModuleReply:
 		return &ModuleReply{Found: flag("found"), Module: bytesOf("module")}
 	}
-	return &ModulePut{Module: bytesOf("module")}
+	switch k {
+	case KindResolverAct:
+		return &ResolverAct{Act: ActRelease, Keyspace: text("ks"), SHA256: digest}
+	case KindResolverActReply:
+		return &ResolverActReply{Done: flag("done"), Report: bytesOf("report")}
+	}
+	return &ModulePut{Module: bytesOf("module"), Config: bytesOf("config")}
 }
 
 func TestRoundTrip(t *testing.T) {

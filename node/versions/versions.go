@@ -1,4 +1,5 @@
-package coordinator
+// Package versions is the life of resolver versions: upload, activation, quarantine, and going back.
+package versions
 
 import (
 	"context"
@@ -8,14 +9,13 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"time"
 
 	"dynamo/node/causal"
 	"dynamo/node/cluster"
 	"dynamo/node/config"
 	"dynamo/node/conflict"
-	"dynamo/node/peer"
+	"dynamo/node/coordinator"
 	"dynamo/node/replica"
 	"dynamo/node/wire"
 	"dynamo/resolver"
@@ -34,13 +34,13 @@ type ModuleStore interface {
 	Module(sha [32]byte) ([]byte, bool, error)
 }
 
-// ResolverSettings wire Resolvers. All fields but BuiltinNames are required.
-type ResolverSettings struct {
+// Settings wire Resolvers. All fields but BuiltinNames are required.
+type Settings struct {
 	Self      string
-	Catalog   Catalog
+	Catalog   coordinator.Catalog
 	Bindings  Bindings
-	Members   Members
-	Transport Transport
+	Members   coordinator.Members
+	Transport coordinator.Transport
 	Modules   ModuleStore
 	Settler   *conflict.Settler
 	Limits    config.Limits
@@ -48,103 +48,79 @@ type ResolverSettings struct {
 	// BuiltinNames lists what Builtins knows; unlike the other fields it may be empty.
 	BuiltinNames []string
 	// Laws tests a module on its samples and on values of the keyspace.
-	Laws   func(ctx context.Context, ks cluster.Keyspace, m *resolver.Module, module []byte) ResolverCheck
+	Laws   func(ctx context.Context, ks cluster.Keyspace, m *resolver.Module, module []byte) coordinator.ResolverCheck
 	Logger *slog.Logger
 }
 
 // Resolvers administers the resolver of each keyspace.
-type Resolvers struct{ s ResolverSettings }
+type Resolvers struct{ s Settings }
 
-// NewResolvers returns the administration of resolvers.
-func NewResolvers(s ResolverSettings) *Resolvers { return &Resolvers{s} }
+// New returns the administration of resolvers.
+func New(s Settings) *Resolvers { return &Resolvers{s} }
 
-// pushTimeout bounds how long an upload waits for the other nodes to take the module; those that do
-// not will fetch it by hash when they need it.
-const pushTimeout = 5 * time.Second
-
-// Check modes of an upload.
-const (
-	CheckStrict = "strict"
-	CheckWarn   = "warn"
-	CheckOff    = "off"
-)
-
-// Upload checks a module, stores it on every node that can be reached, and activates it.
-func (r *Resolvers) Upload(ctx context.Context, keyspace string, module []byte, check string) (ResolverUpload, error) {
-	return r.upload(ctx, keyspace, "", module, check)
-}
-
-// Retry forgets that a module failed to compile within limits, so that its next upload tries it again. An
-// upload that succeeds does the same on the nodes it reaches.
-func (r *Resolvers) Retry(module []byte) error {
-	if err := r.s.Settler.Retry(sha256.Sum256(module)); err != nil {
-		return asError(err)
+// builtin fills in a module that comes with the binary.
+func (r *Resolvers) builtin(u *coordinator.Upload) error {
+	if u.Builtin == "" {
+		return nil
 	}
-	return nil
-}
-
-// UploadBuiltin binds a module that comes with the binary.
-func (r *Resolvers) UploadBuiltin(ctx context.Context, keyspace, name, check string) (ResolverUpload, error) {
-	module, ok := r.s.Builtins(name)
-	if !ok {
-		known := "there are none"
-		if names := r.s.BuiltinNames; len(names) > 0 {
-			known = "there are " + strings.Join(names, ", ")
-		}
-		return ResolverUpload{}, &Error{Code: CodeResolverInvalid, Detail: fmt.Sprintf("there is no builtin resolver %q: %s", name, known)}
+	var ok bool
+	if u.Module, ok = r.s.Builtins(u.Builtin); ok {
+		return nil
 	}
-	return r.upload(ctx, keyspace, name, module, check)
+	known := "there are none"
+	if names := r.s.BuiltinNames; len(names) > 0 {
+		known = "there are " + strings.Join(names, ", ")
+	}
+	return &coordinator.Error{Code: coordinator.CodeResolverInvalid, Detail: fmt.Sprintf("there is no builtin resolver %q: %s", u.Builtin, known)}
 }
 
-func (r *Resolvers) upload(ctx context.Context, keyspace, builtin string, module []byte, check string) (ResolverUpload, error) {
+// Upload checks a module, has it stored and compiled by every member that can be reached, and activates it. A
+// member that cannot compile it is a refusal; one that cannot be reached fetches and compiles it later, and shows
+// siblings until then.
+func (r *Resolvers) Upload(ctx context.Context, keyspace string, u coordinator.Upload) (coordinator.ResolverUpload, error) {
 	ks, ok := r.s.Catalog.View().Keyspace(keyspace)
 	if !ok {
-		return ResolverUpload{}, unknownKeyspace(keyspace)
+		return coordinator.ResolverUpload{}, coordinator.UnknownKeyspace(keyspace)
 	}
-	sha := sha256.Sum256(module)
-	m, err := r.compile(ctx, sha, module)
+	if err := r.builtin(&u); err != nil {
+		return coordinator.ResolverUpload{}, err
+	}
+	id := resolver.Identity(u.Module, u.Config)
+	m, err := r.take(ctx, id, u.Module, u.Config, u.Retry)
 	if err != nil {
-		return ResolverUpload{}, err
+		return coordinator.ResolverUpload{}, resolverError(err)
 	}
-	up := ResolverUpload{
-		SHA256: hex.EncodeToString(sha[:]), ABI: string(m.Info().ABI), Size: len(module),
-		Check: ResolverCheck{Outcome: "untested", Detail: "check=off"},
+	up := coordinator.ResolverUpload{
+		SHA256: hex.EncodeToString(id[:]), ABI: string(m.Info().ABI), Size: len(u.Module), ConfigSize: len(u.Config),
+		Check: coordinator.ResolverCheck{Outcome: "untested", Detail: "check=off"},
 	}
-	if check != CheckOff {
-		up.Check = r.s.Laws(ctx, ks, m, module)
+	if u.Check != coordinator.CheckOff {
+		up.Check = r.s.Laws(ctx, ks, m, u.Module)
 	}
-	if up.Check.Outcome == "unlawful" && check == CheckStrict {
-		return ResolverUpload{}, &Error{Code: CodeResolverUnlawful, Detail: up.Check.Detail}
+	if up.Check.Outcome == "unlawful" && u.Check == coordinator.CheckStrict {
+		return coordinator.ResolverUpload{}, &coordinator.Error{Code: coordinator.CodeResolverUnlawful, Detail: up.Check.Detail}
 	}
-	r.push(ctx, module)
+	if !u.Alone {
+		if err := r.spread(ctx, &wire.ModulePut{Module: u.Module, Config: u.Config}); err != nil {
+			return coordinator.ResolverUpload{}, err
+		}
+	}
+	if u.Inactive {
+		return up, nil
+	}
 	b, err := r.s.Bindings.Bind(ctx, cluster.Binding{
-		Keyspace: keyspace, Generation: ks.Generation, SHA256: sha, Builtin: builtin, Size: len(module),
+		Keyspace: keyspace, Generation: ks.Generation, SHA256: id, Builtin: u.Builtin, Size: len(u.Module),
 		ABI: up.ABI, Lawful: up.Check.Outcome == "lawful",
 	})
 	if err != nil {
-		return ResolverUpload{}, metadataError(err)
+		return coordinator.ResolverUpload{}, coordinator.MetadataError(err)
 	}
 	if err := r.policy(ctx, keyspace, config.PolicyResolver); err != nil {
-		return ResolverUpload{}, err
+		return coordinator.ResolverUpload{}, err
 	}
 	up.Version = b.Version
 	r.s.Logger.Info("resolver activated", "keyspace", keyspace, "version", b.Version, "sha256", up.SHA256, "check", up.Check.Outcome)
 	return up, nil
-}
-
-// compile stores a module and compiles it through the registry that merges use.
-func (r *Resolvers) compile(ctx context.Context, sha [32]byte, module []byte) (*resolver.Module, error) {
-	if _, err := resolver.Check(module, ResolverLimits(r.s.Limits)); err != nil {
-		return nil, resolverError(err)
-	}
-	if err := r.s.Modules.PutModule(sha, module); err != nil {
-		return nil, asError(fmt.Errorf("store module: %w", err))
-	}
-	m, err := r.s.Settler.Load(ctx, sha)
-	if err != nil {
-		return nil, resolverError(err)
-	}
-	return m, nil
 }
 
 // ResolverLimits are the limits of one merge as the cluster file sets them.
@@ -157,54 +133,38 @@ func ResolverLimits(l config.Limits) resolver.Limits {
 
 func resolverError(err error) error {
 	if re, ok := errors.AsType[*resolver.Error](err); ok {
-		return &Error{Code: CodeResolverInvalid, Detail: re.Error(), Err: err}
+		return &coordinator.Error{Code: coordinator.CodeResolverInvalid, Detail: re.Error(), Err: err}
 	}
-	return asError(err)
-}
-
-// push sends the module to every other node that can be reached, side by side.
-func (r *Resolvers) push(ctx context.Context, module []byte) {
-	ctx, cancel := context.WithTimeout(ctx, pushTimeout)
-	defer cancel()
-	var wg sync.WaitGroup
-	for _, m := range r.s.Catalog.View().Members {
-		if m.ID == r.s.Self || !r.s.Members.Reachable(m.ID) {
-			continue
-		}
-		wg.Go(func() {
-			if _, err := r.s.Transport.Call(ctx, m.ID, &wire.ModulePut{Module: module}); err != nil {
-				r.s.Logger.Warn("node did not take the module, it will fetch it", "member", m.ID, "err", err)
-			}
-		})
-	}
-	wg.Wait()
+	return coordinator.AsError(err)
 }
 
 func (r *Resolvers) policy(ctx context.Context, keyspace string, p config.Policy) error {
 	ks, ok := r.s.Catalog.View().Keyspace(keyspace)
 	if !ok {
-		return unknownKeyspace(keyspace)
+		return coordinator.UnknownKeyspace(keyspace)
 	}
 	if ks.Conflict == p {
 		return nil
 	}
 	ks.Conflict = p
 	_, err := r.s.Catalog.PutKeyspace(ctx, ks)
-	return metadataError(err)
+	return coordinator.MetadataError(err)
 }
 
 // Status shows the resolver of a keyspace, its history and what this node has merged with it.
-func (r *Resolvers) Status(keyspace string) (ResolverStatus, error) {
+func (r *Resolvers) Status(keyspace string) (coordinator.ResolverStatus, error) {
 	v := r.s.Catalog.View()
 	ks, ok := v.Keyspace(keyspace)
 	if !ok {
-		return ResolverStatus{}, unknownKeyspace(keyspace)
+		return coordinator.ResolverStatus{}, coordinator.UnknownKeyspace(keyspace)
 	}
 	active, bound := v.Active(keyspace)
 	bound = bound && ks.Conflict == config.PolicyResolver
-	st := ResolverStatus{History: []ResolverVersion{}, Paths: r.s.Settler.Totals().Paths}
+	st := coordinator.ResolverStatus{History: []coordinator.ResolverVersion{}, Paths: r.s.Settler.Totals().Paths}
 	for _, b := range v.Bindings(keyspace) {
 		rv := resolverVersion(b)
+		ms := r.s.Settler.Module(b.SHA256)
+		rv.Calls, rv.Failures, rv.Errors = ms.Calls, ms.Failures, ms.Errors
 		rv.Active = bound && b.Epoch == active.Epoch && b.SHA256 == active.SHA256
 		if rv.Active {
 			st.Active = &rv
@@ -218,12 +178,15 @@ func (r *Resolvers) Status(keyspace string) (ResolverStatus, error) {
 		if ms.Calls > 0 {
 			st.Micros.Mean = micros(ms.Total) / float64(ms.Calls)
 		}
+		if q := r.s.Settler.Quarantined(replica.PolicyOf(v, ks)); q != nil {
+			st.Quarantine = &coordinator.ResolverQuarantine{Since: q.Since, Code: q.Code, Reason: q.Reason}
+		}
 	}
 	return st, nil
 }
 
-func resolverVersion(b cluster.Binding) ResolverVersion {
-	return ResolverVersion{
+func resolverVersion(b cluster.Binding) coordinator.ResolverVersion {
+	return coordinator.ResolverVersion{
 		Version: b.Version, Epoch: b.Epoch, SHA256: hex.EncodeToString(b.SHA256[:]), Size: b.Size, ABI: b.ABI,
 		Builtin: b.Builtin, Time: time.UnixMilli(int64(b.Time)).UTC(),
 	}
@@ -233,14 +196,18 @@ func resolverVersion(b cluster.Binding) ResolverVersion {
 func (r *Resolvers) Module(ctx context.Context, keyspace string) ([]byte, error) {
 	v := r.s.Catalog.View()
 	if _, ok := v.Keyspace(keyspace); !ok {
-		return nil, unknownKeyspace(keyspace)
+		return nil, coordinator.UnknownKeyspace(keyspace)
 	}
 	b, ok := v.Active(keyspace)
 	if !ok {
-		return nil, &Error{Code: CodeNotFound, Detail: "the keyspace has no resolver"}
+		return nil, &coordinator.Error{Code: coordinator.CodeNotFound, Detail: "the keyspace has no resolver"}
 	}
-	return r.Fetch(ctx, b.SHA256)
+	module, _, err := conflict.Parts(ctx, r.Fetch, b.SHA256)
+	return module, err
 }
+
+// errNowhere says that all members answered, and none has the module.
+var errNowhere = errors.New("no member has it")
 
 // Fetch returns a module from this disk or, verified by its hash, from any node that has it; then it
 // is kept here too.
@@ -264,47 +231,49 @@ func (r *Resolvers) Fetch(ctx context.Context, sha [32]byte) ([]byte, error) {
 		}
 		return got.Module, r.s.Modules.PutModule(sha, got.Module)
 	}
+	if len(errs) == 0 {
+		return nil, fmt.Errorf("module %s: %w", hex.EncodeToString(sha[:8]), errNowhere)
+	}
 	return nil, fmt.Errorf("no node that can be reached has module %s: %w", hex.EncodeToString(sha[:8]), errors.Join(errs...))
 }
 
 // Serve answers other nodes about modules. handled is false for other messages.
-func (r *Resolvers) Serve(m wire.Message) (reply wire.Message, handled bool, err error) {
+func (r *Resolvers) Serve(ctx context.Context, m wire.Message) (reply wire.Message, handled bool, err error) {
 	switch m := m.(type) {
+	case *wire.ResolverAct:
+		reply, err := r.act(m)
+		return reply, true, err
 	case *wire.ModuleGet:
 		b, ok, err := r.s.Modules.Module(m.SHA256)
 		return &wire.ModuleReply{Found: ok, Module: b}, true, err
 	case *wire.ModulePut:
-		if _, err := resolver.Check(m.Module, ResolverLimits(r.s.Limits)); err != nil {
-			return nil, true, &peer.Error{Code: string(CodeResolverInvalid), Detail: err.Error()}
+		if _, err := r.take(ctx, resolver.Identity(m.Module, m.Config), m.Module, m.Config, true); err != nil {
+			return nil, true, moduleRefusal(err)
 		}
-		sha := sha256.Sum256(m.Module)
-		if err := r.s.Modules.PutModule(sha, m.Module); err != nil {
-			return nil, true, err
-		}
-		// The sender has compiled it, so it deserves another try here.
-		if err := r.s.Settler.Retry(sha); err != nil {
-			return nil, true, err
-		}
-		r.s.Settler.Preload(sha)
 		return &wire.Ack{}, true, nil
 	}
 	return nil, false, nil
 }
 
-// Rollback activates an earlier version again, under a new epoch.
-func (r *Resolvers) Rollback(ctx context.Context, keyspace string, version int) (ResolverVersion, error) {
+// Rollback activates an earlier version again, under a new epoch, once it is compiled as by Upload.
+func (r *Resolvers) Rollback(ctx context.Context, keyspace string, version int) (coordinator.ResolverVersion, error) {
 	v := r.s.Catalog.View()
 	if _, ok := v.Keyspace(keyspace); !ok {
-		return ResolverVersion{}, unknownKeyspace(keyspace)
+		return coordinator.ResolverVersion{}, coordinator.UnknownKeyspace(keyspace)
+	}
+	if history := v.Bindings(keyspace); version >= 1 && version <= len(history) {
+		if err := r.ready(ctx, history[version-1].SHA256); err != nil {
+			return coordinator.ResolverVersion{}, err
+		}
 	}
 	if err := r.s.Bindings.Activate(ctx, keyspace, version); err != nil {
 		if errors.Is(err, cluster.ErrUnknown) {
-			return ResolverVersion{}, &Error{Code: CodeNotFound, Detail: fmt.Sprintf("keyspace %s has no resolver version %d", keyspace, version)}
+			return coordinator.ResolverVersion{}, &coordinator.Error{Code: coordinator.CodeNotFound, Detail: fmt.Sprintf("keyspace %s has no resolver version %d", keyspace, version)}
 		}
-		return ResolverVersion{}, metadataError(err)
+		return coordinator.ResolverVersion{}, coordinator.MetadataError(err)
 	}
 	if err := r.policy(ctx, keyspace, config.PolicyResolver); err != nil {
-		return ResolverVersion{}, err
+		return coordinator.ResolverVersion{}, err
 	}
 	b, _ := r.s.Catalog.View().Active(keyspace)
 	rv := resolverVersion(b)
@@ -315,32 +284,31 @@ func (r *Resolvers) Rollback(ctx context.Context, keyspace string, version int) 
 // Remove goes back to policy siblings; the history stays.
 func (r *Resolvers) Remove(ctx context.Context, keyspace string) error {
 	if _, ok := r.s.Catalog.View().Keyspace(keyspace); !ok {
-		return unknownKeyspace(keyspace)
+		return coordinator.UnknownKeyspace(keyspace)
 	}
 	if err := r.s.Bindings.Unbind(ctx, keyspace); err != nil {
-		return metadataError(err)
+		return coordinator.MetadataError(err)
 	}
 	return r.policy(ctx, keyspace, config.PolicySiblings)
 }
 
 // Try merges given values with the active module, or with another one that was uploaded (candidate,
 // its SHA-256 in hex). It stores nothing.
-func (r *Resolvers) Try(ctx context.Context, keyspace, candidate string, req TryRequest) (TryResult, error) {
+func (r *Resolvers) Try(ctx context.Context, keyspace, candidate string, req coordinator.TryRequest) (coordinator.TryResult, error) {
 	v := r.s.Catalog.View()
 	ks, ok := v.Keyspace(keyspace)
 	if !ok {
-		return TryResult{}, unknownKeyspace(keyspace)
+		return coordinator.TryResult{}, coordinator.UnknownKeyspace(keyspace)
 	}
 	p := replica.PolicyOf(v, ks)
 	if candidate != "" {
-		sha, err := hex.DecodeString(candidate)
-		if err != nil || len(sha) != len(p.Module) {
-			return TryResult{}, &Error{Code: CodeBadRequest, Detail: "candidate is not a SHA-256 in hex"}
+		var err error
+		if p.Module, err = parseSHA256("candidate", candidate); err != nil {
+			return coordinator.TryResult{}, err
 		}
-		p.Module = [32]byte(sha)
 	}
 	if p.Module == ([32]byte{}) {
-		return TryResult{}, &Error{Code: CodeNotFound, Detail: "the keyspace has no resolver"}
+		return coordinator.TryResult{}, &coordinator.Error{Code: coordinator.CodeNotFound, Detail: "the keyspace has no resolver"}
 	}
 	values := make([]causal.Value, len(req.Siblings))
 	for i, s := range req.Siblings {
@@ -348,13 +316,13 @@ func (r *Resolvers) Try(ctx context.Context, keyspace, candidate string, req Try
 	}
 	res, err := r.s.Settler.Try(ctx, p, []byte(req.Key), values)
 	if err != nil {
-		return TryResult{}, &Error{Code: CodeNotFound, Detail: err.Error(), Err: err}
+		return coordinator.TryResult{}, &coordinator.Error{Code: coordinator.CodeNotFound, Detail: err.Error(), Err: err}
 	}
 	return tryResult(res), nil
 }
 
-func tryResult(res conflict.Result) TryResult {
-	out := TryResult{Fuel: res.Fuel, Micros: micros(res.Duration), Error: res.Code, Detail: strings.TrimSpace(res.Detail)}
+func tryResult(res conflict.Result) coordinator.TryResult {
+	out := coordinator.TryResult{Fuel: res.Fuel, Micros: micros(res.Duration), Error: res.Code, Detail: strings.TrimSpace(res.Detail)}
 	switch res.Kind {
 	case conflict.Single:
 		out.Status, out.Value, out.ContentType = "value", res.Value.Bytes, res.Value.ContentType
@@ -368,3 +336,5 @@ func tryResult(res conflict.Result) TryResult {
 	}
 	return out
 }
+
+func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }

@@ -1,8 +1,13 @@
-package api
+package httptext
 
 import (
 	"strings"
 	"testing"
+)
+
+const (
+	jsonType  = "application/json"
+	mixedType = "multipart/mixed"
 )
 
 func TestPrefers(t *testing.T) {
@@ -23,7 +28,7 @@ func TestPrefers(t *testing.T) {
 		"multipart/*;q=0.1,application/*;q=0.2":       true,
 		"text/html,application/json;q=0.1,*/*;q=0.05": true,
 	} {
-		if got := prefers(accept, mediaJSON, mediaMultipart); got != want {
+		if got := Prefers(accept, jsonType, mixedType); got != want {
 			t.Errorf("%q: %v", accept, got)
 		}
 	}
@@ -34,11 +39,11 @@ func TestMatchesETag(t *testing.T) {
 		``: false, `*`: true, ` * `: true, `"a"`: true, `W/"a"`: true, `"b"`: false, `"b", "a"`: true, `"b",W/"a"`: true,
 		`"b""a"`: true, `a`: false, `a, "a"`: true, `"a`: false, `,,"a"`: true, `"x,"a"`: false,
 	} {
-		if got := matchesETag(header, `"a"`); got != want {
+		if got := MatchesETag(header, `"a"`); got != want {
 			t.Errorf("%q: %v", header, got)
 		}
 	}
-	if matchesETag("*", "") {
+	if MatchesETag("*", "") {
 		t.Error("nothing matches")
 	}
 }
@@ -48,13 +53,13 @@ func FuzzHeaders(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		if matchesETag(s, `"zzz"`) && !strings.Contains(s, `"zzz"`) && strings.TrimSpace(s) != "*" {
+		if MatchesETag(s, `"zzz"`) && !strings.Contains(s, `"zzz"`) && strings.TrimSpace(s) != "*" {
 			t.Fatalf("%q matches", s)
 		}
-		if prefers(s, mediaJSON, mediaMultipart) && prefers(s, mediaMultipart, mediaJSON) {
-			t.Fatalf("%q prefers both", s)
+		if Prefers(s, jsonType, mixedType) && Prefers(s, mixedType, jsonType) {
+			t.Fatalf("%q Prefers both", s)
 		}
-		if isETag(s) && !matchesETag(s, s) {
+		if IsETag(s) && !MatchesETag(s, s) {
 			t.Fatalf("%q does not match itself", s)
 		}
 	})
@@ -62,13 +67,13 @@ func FuzzHeaders(f *testing.F) {
 
 func TestCursor(t *testing.T) {
 	for _, key := range []string{"a", "é", "\xff\x00", "base64:", "base64:/wA=", "base64:YQ==", "\x00"} {
-		c := encodeCursor([]byte(key))
-		if got := string(decodeCursor(c)); got != key {
+		c := EncodeCursor([]byte(key))
+		if got := string(DecodeCursor(c)); got != key {
 			t.Errorf("%q became %q by way of %q", key, got, c)
 		}
 	}
 	for _, typed := range []string{"base64:hello", "base64:YQ==", "base64"} {
-		if got := string(decodeCursor(typed)); got != typed {
+		if got := string(DecodeCursor(typed)); got != typed {
 			t.Errorf("%q is read as %q", typed, got)
 		}
 	}
@@ -79,7 +84,7 @@ func FuzzCursor(f *testing.F) {
 	f.Add([]byte("\xff"))
 	f.Add([]byte("base64:/w=="))
 	f.Fuzz(func(t *testing.T, key []byte) {
-		if got := decodeCursor(encodeCursor(key)); string(got) != string(key) {
+		if got := DecodeCursor(EncodeCursor(key)); string(got) != string(key) {
 			t.Fatalf("%q became %q", key, got)
 		}
 	})
