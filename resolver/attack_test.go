@@ -118,15 +118,15 @@ func TestAttacksEndInTime(t *testing.T) {
 		module asm
 		want   Code
 	}{
-		{"endless loop", resolverModule(nil, slices.Concat(forever, i64(0))), CodeTimeout},
+		{"endless loop", resolverModule(nil, slices.Concat(forever, i64(0))), CodeFuel},
 		{"endless loop in alloc", asm{
 			f:       []fn{{params: "i", results: "i", code: slices.Concat(forever, i32(0))}, {params: "ii", results: "I", code: i64(0)}},
 			exports: resolverModule(nil, nil).exports,
-		}, CodeTimeout},
-		{"start function that loops", loopingStart(), CodeTimeout},
-		{"exponential call tree", exponential(), CodeTimeout},
-		{"bulk instructions", fills(), CodeTimeout},
-		{"host calls", randoms(), CodeTimeout},
+		}, CodeFuel},
+		{"start function that loops", loopingStart(), CodeFuel},
+		{"exponential call tree", exponential(), CodeFuel},
+		{"bulk instructions", fills(), CodeFuel},
+		{"host calls", randoms(), CodeFuel},
 		{"table growth", tableGrowth(), CodeTrap},
 		{"unreachable", resolverModule(nil, trapOp), CodeTrap},
 	} {

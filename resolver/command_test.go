@@ -53,7 +53,7 @@ func TestCommands(t *testing.T) {
 		{"error", printing(`{"status":"error","message":"no"}`), CodeGuestError, Response{Status: StatusError, Payload: []byte("no")}},
 		{"exit 3", command(value, slices.Concat(printTo(1), exit(3))), CodeExit, Response{}},
 		{"trap", command(value, slices.Concat(printTo(1), trapOp)), CodeTrap, Response{}},
-		{"loop", command(value, slices.Concat(printTo(1), forever)), CodeTimeout, Response{}},
+		{"loop", command(value, slices.Concat(printTo(1), forever)), CodeFuel, Response{}},
 		{"nothing", command(value, nil), CodeInvalidOutput, Response{}},
 		{"on standard error", command(value, printTo(2)), CodeInvalidOutput, Response{}},
 		{"twice", command(value, slices.Concat(printTo(1), printTo(1))), CodeInvalidOutput, Response{}},

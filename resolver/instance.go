@@ -2,11 +2,14 @@ package resolver
 
 import (
 	"context"
+	"errors"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
+	"github.com/tetratelabs/wazero/sys"
 
+	"dynamo/resolver/fuel"
 	"dynamo/resolver/memory"
 	"dynamo/resolver/wasi"
 )
@@ -16,6 +19,8 @@ type instance struct {
 	module  api.Module
 	memory  *memory.Linear
 	globals []api.MutableGlobal
+	fuel    api.MutableGlobal // see package fuel
+	depth   api.MutableGlobal
 	sweep   uint64 // the pool's count of sweeps when it came to rest
 }
 
@@ -37,7 +42,7 @@ func (m *Module) instantiate(ctx context.Context) (_ *instance, err error) {
 	if err != nil {
 		return nil, failure(ctx, "start", err)
 	}
-	for _, name := range m.globals {
+	for _, name := range append([]string{fuel.GlobalFuel, fuel.GlobalDepth}, m.globals...) {
 		g, ok := in.module.ExportedGlobal(name).(api.MutableGlobal)
 		if !ok {
 			in.close(ctx)
@@ -45,7 +50,29 @@ func (m *Module) instantiate(ctx context.Context) (_ *instance, err error) {
 		}
 		in.globals = append(in.globals, g)
 	}
+	in.fuel, in.depth, in.globals = in.globals[0], in.globals[1], in.globals[2:]
 	return in, nil
+}
+
+// begin makes an instance ready for a turn with a new meter. Whatever came before counts no more.
+func (in *instance) begin(l Limits) {
+	in.fuel.Set(0)
+	in.depth.Set(uint64(uint32(l.CallDepth)))
+}
+
+// call calls an export of the module. In a turn with too little fuel it fails even if the module has
+// returned or ended itself: between two looks at the fuel, it may have overdrawn it.
+func (in *instance) call(ctx context.Context, name string, args ...uint64) ([]uint64, error) {
+	results, err := in.module.ExportedFunction(name).Call(ctx, args...)
+	if _, exited := errors.AsType[*sys.ExitError](err); err == nil || exited && ctx.Err() == nil {
+		if over := turnOf(ctx).take(in.fuel, 0); over != nil {
+			err = over
+		}
+	}
+	if err != nil && int32(uint32(in.depth.Get())) < 0 && !errors.Is(err, fuel.ErrExhausted) {
+		return nil, &Error{Code: CodeStack, Message: name + ": the calls went too deep"}
+	}
+	return results, err
 }
 
 // close frees what the engine holds for the instance.
@@ -88,7 +115,8 @@ func (m *Module) fresh(ctx context.Context) (*instance, uint64, error) {
 	}
 	over := failf(CodeTimeout, "the time limit of %v is over", m.runtime.limits.Timeout)
 	w := wasi.New(wasi.Options{Seed: m.id[:]})
-	ctx, cancel := context.WithTimeoutCause(context.WithValue(ctx, worldKey{}, w), m.runtime.limits.Timeout, over)
+	t := &turn{world: w, meter: fuel.NewMeter(m.runtime.limits.Fuel, 0)}
+	ctx, cancel := context.WithTimeoutCause(context.WithValue(ctx, turnKey{}, t), m.runtime.limits.Timeout, over)
 	defer cancel()
 	in, err := m.instantiate(ctx)
 	if err != nil {
@@ -108,9 +136,6 @@ func (m *Module) fresh(ctx context.Context) (*instance, uint64, error) {
 			m.say("", w)
 		}
 	}
-	if err == nil && ctx.Err() != nil { // the engine may close the instance behind our back
-		err = ended(ctx, "start")
-	}
 	if err != nil {
 		in.close(ctx)
 		return nil, 0, err
@@ -123,8 +148,8 @@ func (m *Module) boot(ctx context.Context, in *instance) error {
 	if m.info.ABI != ABIFunction {
 		return nil
 	}
-	if f := in.module.ExportedFunction(exportInitialize); f != nil {
-		if _, err := f.Call(ctx); err != nil {
+	if in.module.ExportedFunction(exportInitialize) != nil {
+		if _, err := in.call(ctx, exportInitialize); err != nil {
 			return failure(ctx, exportInitialize, err)
 		}
 	}
@@ -135,7 +160,7 @@ func (m *Module) boot(ctx context.Context, in *instance) error {
 	if err != nil {
 		return err
 	}
-	results, err := in.module.ExportedFunction(exportConfigure).Call(ctx, at, uint64(len(m.config)))
+	results, err := in.call(ctx, exportConfigure, at, uint64(len(m.config)))
 	if err != nil {
 		return failure(ctx, exportConfigure, err)
 	}
@@ -147,7 +172,7 @@ func (m *Module) boot(ctx context.Context, in *instance) error {
 
 // give puts bytes where the module wants them.
 func (in *instance) give(ctx context.Context, b []byte) (uint64, error) {
-	results, err := in.module.ExportedFunction(exportAlloc).Call(ctx, uint64(len(b)))
+	results, err := in.call(ctx, exportAlloc, uint64(len(b)))
 	if err != nil {
 		return 0, failure(ctx, exportAlloc, err)
 	}

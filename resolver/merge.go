@@ -10,6 +10,7 @@ import (
 	"github.com/tetratelabs/wazero/sys"
 
 	"dynamo/resolver/frame"
+	"dynamo/resolver/fuel"
 	"dynamo/resolver/wasi"
 )
 
@@ -43,8 +44,8 @@ func (m *Module) Merge(ctx context.Context, req Request, maxOutputBytes int) (Re
 		limit = min(limit, maxOutputBytes)
 	}
 	start := r.now()
-	resp, memory, err := m.run(ctx, req, limit)
-	outcome := Outcome{Duration: r.now().Sub(start), MemoryBytes: memory}
+	resp, outcome, err := m.run(ctx, req, limit)
+	outcome.Duration = r.now().Sub(start)
 	if err != nil {
 		return Response{}, outcome, err
 	}
@@ -53,7 +54,7 @@ func (m *Module) Merge(ctx context.Context, req Request, maxOutputBytes int) (Re
 }
 
 // run brings up an instance, calls it and puts it away again.
-func (m *Module) run(ctx context.Context, req Request, limit int) (_ Response, memory uint64, err error) {
+func (m *Module) run(ctx context.Context, req Request, limit int) (_ Response, cost Outcome, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = failf(CodeInternal, "the engine panicked: %v", p)
@@ -61,7 +62,7 @@ func (m *Module) run(ctx context.Context, req Request, limit int) (_ Response, m
 	}()
 	in, monotonicNs, err := m.fresh(ctx)
 	if err != nil {
-		return Response{}, 0, err
+		return Response{}, Outcome{}, err
 	}
 	sound := false
 	defer func() { m.reuse(ctx, in, sound) }()
@@ -73,8 +74,10 @@ func (m *Module) run(ctx context.Context, req Request, limit int) (_ Response, m
 		o.Seed = frame.AppendRequest(nil, req)
 	}
 	w := wasi.New(o)
+	t := &turn{world: w, meter: fuel.NewMeter(m.runtime.limits.Fuel, 0)}
+	in.begin(m.runtime.limits)
 	over := failf(CodeTimeout, "the time limit of %v is over", m.runtime.limits.Timeout)
-	callCtx, cancel := context.WithTimeoutCause(context.WithValue(ctx, worldKey{}, w), m.runtime.limits.Timeout, over)
+	callCtx, cancel := context.WithTimeoutCause(context.WithValue(ctx, turnKey{}, t), m.runtime.limits.Timeout, over)
 	defer cancel()
 	var resp Response
 	var answer error
@@ -90,13 +93,13 @@ func (m *Module) run(ctx context.Context, req Request, limit int) (_ Response, m
 			resp, answer = frame.DecodeResponse(out, len(req.Siblings), limit)
 		}
 	}
-	// As long as the time was not over when the last call had returned, nothing closes the instance later.
-	sound = err == nil && callCtx.Err() == nil
+	sound = err == nil
+	cost = Outcome{Fuel: t.meter.Used(int64(in.fuel.Get())), MemoryBytes: uint64(in.module.Memory().Size())}
 	m.say(req.Keyspace, w)
 	if err == nil && answer != nil {
 		err = outputError(answer)
 	}
-	return resp, uint64(in.module.Memory().Size()), err
+	return resp, cost, err
 }
 
 // newestMs is where the wall clock stands.
@@ -115,7 +118,7 @@ func (in *instance) function(ctx context.Context, request []byte, limit int) ([]
 	if err != nil {
 		return nil, err
 	}
-	results, err := in.module.ExportedFunction(exportResolve).Call(ctx, at, uint64(len(request)))
+	results, err := in.call(ctx, exportResolve, at, uint64(len(request)))
 	if err != nil {
 		return nil, failure(ctx, exportResolve, err)
 	}
@@ -133,7 +136,7 @@ func (in *instance) function(ctx context.Context, request []byte, limit int) ([]
 
 // command runs the program from its beginning to its end.
 func (in *instance) command(ctx context.Context, w *wasi.World) error {
-	_, err := in.module.ExportedFunction(exportStart).Call(ctx)
+	_, err := in.call(ctx, exportStart)
 	if _, overflowed := w.Stdout(); overflowed {
 		return failf(CodeOversize, "the program printed more than the largest value takes")
 	}

@@ -213,7 +213,7 @@ func (s *Settler) merge(ctx context.Context, p Policy, m *resolver.Module, key [
 	if err == nil && resp.Status == resolver.StatusKeep {
 		err = &resolver.Error{Code: "keep", Message: "the resolver keeps the siblings"}
 	}
-	s.stats.merged(p.Module, out.Duration, err)
+	s.stats.merged(p.Module, out, err)
 	if err != nil {
 		v.code, v.detail = codeOf(err), err.Error()
 		// A merge that its caller gave up says nothing of the module.

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"dynamo/resolver"
+	"dynamo/resolver/frame"
 	"dynamo/resolver/fuel"
 )
 
@@ -19,11 +19,11 @@ func cart(seed, items int) string {
 }
 
 func carts(values ...string) []byte {
-	r := resolver.Request{Keyspace: "carts", Key: []byte("alice")}
+	r := frame.Request{Keyspace: "carts", Key: []byte("alice")}
 	for i, v := range values {
-		r.Siblings = append(r.Siblings, resolver.Sibling{Value: []byte(v), ContentType: "application/json", TimeMs: uint64(1_700_000_000_000 + i)})
+		r.Siblings = append(r.Siblings, frame.Sibling{Value: []byte(v), ContentType: "application/json", TimeMs: uint64(1_700_000_000_000 + i)})
 	}
-	return resolver.AppendRequest(nil, r)
+	return frame.AppendRequest(nil, r)
 }
 
 const plenty = 1 << 40

@@ -25,6 +25,7 @@ func withBody(code []byte) asm { return resolverModule(nil, trapOp, fn{code: cod
 func withLocals(n uint64, code []byte) asm {
 	a := withBody(code)
 	a.f[2].locals = slices.Concat([]byte{1}, leb(n), []byte{0x7f})
+	a.f = append(a.f, fn{params: "i"}) // for "alive" to call
 	return a
 }
 
@@ -115,7 +116,7 @@ func TestCheckAccepts(t *testing.T) {
 	}
 }
 
-// TestAcceptedCompilesSoon takes functions that are as bad as the scanner lets
+// TestAcceptedCompilesSoon takes functions that are as bad as Check lets
 // through.
 func TestAcceptedCompilesSoon(t *testing.T) {
 	t.Parallel()
@@ -140,7 +141,6 @@ func TestAcceptedCompilesSoon(t *testing.T) {
 		if name == "alive" {
 			a = withLocals(aliveLocals, code)
 		}
-		a.f = append(a.f, fn{params: "i"}) // for "alive" to call
 		m := mustCompile(t, r, a.build())
 		took := time.Since(begin)
 		t.Logf("%s: compiled for %v", name, took)
@@ -173,40 +173,8 @@ func TestIllTypedIsRefusedByTheCompiler(t *testing.T) {
 	}
 }
 
-// TestRewriteKeepsTheModule: what is compiled has the same exports and differs
-// in interruption points and maxima only.
-func TestRewriteKeepsTheModule(t *testing.T) {
-	for name, module := range map[string][]byte{
-		"cart": cartModule(t), "fills": fills().build(), "tables": tableGrowth().build(), "exponential": exponential().build(),
-	} {
-		s, err := scanModule(module, DefaultLimits())
-		if err != nil {
-			t.Fatal(err)
-		}
-		l := DefaultLimits()
-		l.ModuleBytes *= 2
-		again, err := scanModule(s.instrument().code, l)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		if !slices.Equal(s.info.Exports, again.info.Exports[:len(s.info.Exports)]) || len(s.bodies) != len(again.bodies) || again.memory != s.memory {
-			t.Errorf("%s: exports %v and %v, bodies %d and %d", name, s.info.Exports, again.info.Exports, len(s.bodies), len(again.bodies))
-		}
-		points := 0
-		for i, b := range again.bodies {
-			points += len(s.bodies[i].points)
-			if s.bodies[i].end-s.bodies[i].start+3*len(s.bodies[i].points) != b.end-b.start {
-				t.Fatalf("%s: function %d grew from %d to %d bytes", name, i, s.bodies[i].end-s.bodies[i].start, b.end-b.start)
-			}
-		}
-		if points == 0 {
-			t.Errorf("%s: no interruption points", name)
-		}
-	}
-}
-
-// TestEveryOpcodeIsReadAsTheEngineReadsIt: an instruction whose end the scanner
-// saw elsewhere would get an interruption point into its middle.
+// TestEveryOpcodeIsReadAsTheEngineReadsIt: an instruction whose end is seen
+// elsewhere would get code inserted into its middle.
 func TestEveryOpcodeIsReadAsTheEngineReadsIt(t *testing.T) {
 	r := newRuntime(t, DefaultLimits())
 	for _, c := range [][]byte{
@@ -237,7 +205,7 @@ func TestEveryOpcodeIsReadAsTheEngineReadsIt(t *testing.T) {
 	}
 }
 
-func TestEndlessRecursionMeetsTheStackLimit(t *testing.T) {
+func TestEndlessRecursionMeetsTheDepthLimit(t *testing.T) {
 	l := DefaultLimits()
 	l.Timeout = 20 * time.Second
 	r := newRuntime(t, l)
@@ -258,15 +226,16 @@ func FuzzCheck(f *testing.F) {
 	l := DefaultLimits()
 	l.Timeout = 5 * time.Millisecond
 	f.Fuzz(func(t *testing.T, module []byte) {
-		s, err := scanModule(module, l)
+		p, err := inspect(module, l)
 		if err != nil {
 			if CodeOf(err) == "" {
 				t.Fatalf("error without a code: %v", err)
 			}
 			return
 		}
-		if _, err := scanModule(s.instrument().code, l); err != nil && CodeOf(err) != CodeTooComplex {
-			t.Fatalf("the rewritten module is refused: %v", err)
+		// What is added has names of the host, so that nothing is rewritten twice.
+		if _, err := inspect(p.code, l); CodeOf(err) != CodeReserved && CodeOf(err) != CodeTooComplex && CodeOf(err) != CodeTooLarge {
+			t.Fatalf("the rewritten module: %v", err)
 		}
 		r := newRuntime(t, l)
 		if m, err := r.Load(context.Background(), module, nil); err == nil {
