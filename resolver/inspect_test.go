@@ -79,6 +79,8 @@ func TestCheckRefuses(t *testing.T) {
 		{"large memory", change(func(a *asm) { a.memory = slices.Concat([]byte{0}, leb(65536)) }), CodeMemory},
 		{"large table", change(func(a *asm) { a.tables = [][]byte{slices.Concat([]byte{0x70, 0}, leb(1<<31))} }), CodeTooComplex},
 		{"atomics", withBody(ops(0xfe, 0, 0, 0)).build(), CodeUnsupported},
+		// The engine reads one byte after 0xFD: what it takes for instructions must not be hidden in a longer number.
+		{"vector opcode of two bytes", withBody(ops(opPrefixFD, 0x8c, 0, 0x0b)).build(), CodeUnsupported},
 		{"tail call", withBody(ops(0x12, 0)).build(), CodeUnsupported},
 		{"start with parameters", change(func(a *asm) { a.start = 1 }), CodeMalformed},
 		{"too large", make([]byte, 17<<20), CodeTooLarge},
