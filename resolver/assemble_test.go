@@ -6,7 +6,7 @@ import (
 )
 
 // asm assembles modules by hand: what no toolchain would emit is what the
-// scanner is for. Functions get the numbers imports..., then 0, 1, 2, ... in
+// gate is for. Functions get the numbers imports..., then 0, 1, 2, ... in
 // the order of f.
 type asm struct {
 	imports   []imp

@@ -90,3 +90,27 @@ func TestHostWorkIsPaidFor(t *testing.T) {
 		t.Errorf("fuel %d for nothing, %d for 50000 bytes", few, many)
 	}
 }
+
+// TestOtherInstrumentationIsAnotherEntry: what was compiled, or failed to, counts only for the code as it is rewritten now.
+func TestOtherInstrumentationIsAnotherEntry(t *testing.T) {
+	old := appendEntry(nil, "a/b", []byte("code"))
+	old[0]--
+	if _, _, err := decodeEntry(old); err == nil {
+		t.Error("an entry of an engine that is configured otherwise is used")
+	}
+	module := resolverModule(nil, slices.Concat(call0(2), i64(0)), fn{code: call0(2)}).build()
+	names, failed := map[string]bool{}, map[[32]byte]bool{}
+	for _, change := range []func(*Limits){func(*Limits) {}, func(l *Limits) { l.CallDepth = 7 }, func(l *Limits) { l.MemoryBytes /= 2 }} {
+		l := DefaultLimits()
+		change(&l)
+		p, err := inspect(module, l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names[entryName(p.code, l.pages())] = true
+		failed[newRuntime(t, l).failedKey(p.info.SHA256)] = true
+	}
+	if len(names) != 3 || len(failed) != 3 {
+		t.Errorf("three sets of limits give %d entries and %d verdicts", len(names), len(failed))
+	}
+}

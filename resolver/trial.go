@@ -19,7 +19,7 @@ import (
 	"dynamo/resolver/fuel"
 )
 
-// Trial is how a module is compiled for the first time: in a child process with limits. The scanner
+// Trial is how a module is compiled for the first time: in a child process with limits. The gate
 // keeps out what is known to hurt the compiler; the trial is for what is not known. A node that
 // compiled such a module itself would die of it, and again at each boot.
 type Trial struct {
