@@ -109,22 +109,9 @@ func memoryGrowth() asm {
 	return resolverModule(deleted, slices.Concat(ops(opLoop, 0x40), grow, ops(opEnd), i64(16<<32|int64(len(deleted)))))
 }
 
-// TestAttacksEndByFuel: at the same point on every machine, long before the clock is asked.
-func TestAttacksEndByFuel(t *testing.T) {
-	l := DefaultLimits()
-	l.Timeout = 20 * time.Second
-	attack(t, l, CodeFuel)
-}
-
-// TestAttacksEndInTime gives them more fuel than time.
 func TestAttacksEndInTime(t *testing.T) {
 	l := testLimits()
-	l.Fuel = 1 << 50
-	attack(t, l, CodeTimeout)
-}
-
-func attack(t *testing.T, l Limits, endless Code) {
-	t.Helper()
+	l.Timeout = 20 * time.Second // fuel ends them, however slow the machine
 	r := newRuntime(t, l)
 	good := mustCompile(t, r, resolverModule(frame.AppendResponse(nil, Response{Payload: []byte("ok")}), nil).build())
 	for _, c := range []struct {
@@ -132,15 +119,15 @@ func attack(t *testing.T, l Limits, endless Code) {
 		module asm
 		want   Code
 	}{
-		{"endless loop", resolverModule(nil, slices.Concat(forever, i64(0))), endless},
+		{"endless loop", resolverModule(nil, slices.Concat(forever, i64(0))), CodeFuel},
 		{"endless loop in alloc", asm{
 			f:       []fn{{params: "i", results: "i", code: slices.Concat(forever, i32(0))}, {params: "ii", results: "I", code: i64(0)}},
 			exports: resolverModule(nil, nil).exports,
-		}, endless},
-		{"start function that loops", loopingStart(), endless},
-		{"exponential call tree", exponential(), endless},
-		{"bulk instructions", fills(), endless},
-		{"host calls", randoms(), endless},
+		}, CodeFuel},
+		{"start function that loops", loopingStart(), CodeFuel},
+		{"exponential call tree", exponential(), CodeFuel},
+		{"bulk instructions", fills(), CodeFuel},
+		{"host calls", randoms(), CodeFuel},
 		{"table growth", tableGrowth(), CodeTrap},
 		{"unreachable", resolverModule(nil, trapOp), CodeTrap},
 	} {
@@ -151,7 +138,7 @@ func attack(t *testing.T, l Limits, endless Code) {
 			if CodeOf(err) != c.want {
 				t.Errorf("got %v, want %s", err, c.want)
 			}
-			if took := time.Since(begin); took > l.Timeout+2*time.Second {
+			if took := time.Since(begin); took > 5*time.Second {
 				t.Errorf("took %v, limit %v", took, l.Timeout)
 			}
 			if got, _, err := good.Merge(t.Context(), twoSiblings(), 100); err != nil || string(got.Payload) != "ok" {

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"dynamo/resolver/fuel"
 )
 
 // The file of one module's machine code:
@@ -23,7 +25,7 @@ import (
 const (
 	// cacheVersion is to be raised when the engine is configured otherwise, too: its own name for the
 	// code does not say how.
-	cacheVersion = 1
+	cacheVersion = 2
 	// engineVersion is the engine's in go.mod. In the binaries of go test, the engine does not know it.
 	engineVersion = "v1.12.0"
 	cacheSuffix   = ".code"
@@ -45,10 +47,10 @@ type codeCache struct {
 	limit int64 // bytes in dir
 }
 
-// entryName is the file for a module as it is compiled.
+// entryName is the file for a module as it is compiled: code is the rewritten one, with its depth of calls.
 func entryName(code []byte, pages uint32) string {
 	h := sha256.New()
-	h.Write(append([]byte{cacheVersion, byte(len(engineVersion))}, engineVersion...))
+	h.Write(append([]byte{cacheVersion, fuel.Version, byte(len(engineVersion))}, engineVersion...))
 	h.Write(binary.LittleEndian.AppendUint32(nil, pages))
 	h.Write(code)
 	return hex.EncodeToString(h.Sum(nil)) + cacheSuffix

@@ -53,11 +53,11 @@ func wantAnswer(t *testing.T, dir string, module []byte, want string) {
 // entryOf is the cache file of a module.
 func entryOf(t *testing.T, dir string, module []byte) string {
 	t.Helper()
-	c, err := inspect(module, DefaultLimits())
+	p, err := inspect(module, DefaultLimits())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return filepath.Join(dir, entryName(c.code, DefaultLimits().pages()))
+	return filepath.Join(dir, entryName(p.code, DefaultLimits().pages()))
 }
 
 func mustRead(t *testing.T, path string) []byte {
@@ -225,7 +225,7 @@ func TestEngineVersion(t *testing.T) {
 }
 
 func TestCacheFileGolden(t *testing.T) {
-	const golden = "01" + "ad5e5c783e0db0e5fa0bb43ccbd2fa57bcb778f6102536b0d85692803439978f" + "0300" + "612f62" + "636f6465"
+	const golden = "02" + "ad5e5c783e0db0e5fa0bb43ccbd2fa57bcb778f6102536b0d85692803439978f" + "0300" + "612f62" + "636f6465"
 	b := appendEntry(nil, "a/b", []byte("code"))
 	if got := hex.EncodeToString(b); got != golden {
 		t.Errorf("got  %s\nwant %s", got, golden)

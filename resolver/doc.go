@@ -2,12 +2,15 @@
 // WebAssembly module on the concurrent versions of a key and returns the merged
 // one (Dynamo paper, section 4.4).
 //
-// A module is untrusted. Check walks its binary before the compiler sees it,
-// Load arms it with interruption points and compiles it, new ones in a child
-// process first (Trial), and each Merge runs on the module's first state, with
-// bounded memory and time and without files, environment,
-// network, or any clock and randomness but those derived from the request. So
-// a merge is a function of its request, and a failed one leaves nothing behind.
+// A module is untrusted. Package fuel walks its binary before the compiler sees
+// it and makes it count its fuel and the depth of its calls; this package checks
+// the interface. Load compiles it, new ones in a child process first (Trial), and
+// each Merge runs on the module's first state, with bounded fuel, depth, memory
+// and time and without files, environment, network, or any clock and randomness
+// but those derived from the request. So a merge is a function of its request,
+// failures for want of fuel or depth included, and a failed one leaves nothing
+// behind. Only the time limit depends on the machine; it is to be far above what
+// the fuel lasts. All nodes run compiled code: New fails where there is no compiler.
 //
 // The first state is made once: it is what _initialize and dynamo_configure_v1
 // leave, in a world that depends on the module alone. Instances are kept and

@@ -2,6 +2,8 @@ package resolver
 
 import (
 	"context"
+	"errors"
+	"runtime"
 	"strings"
 
 	"github.com/tetratelabs/wazero"
@@ -14,6 +16,14 @@ import (
 
 // hostModule is the name of the host's own module.
 const hostModule = "dynamo"
+
+type turnKey struct{}
+
+// turn is one run of a module: what it sees of the outside, and its fuel. The context of the call holds it.
+type turn struct {
+	world *wasi.World
+	meter *fuel.Meter
+}
 
 // hostSignature returns the type of the host's function, named "module.name".
 func hostSignature(name string) (fuel.Signature, bool) {
@@ -39,12 +49,12 @@ func installHost(ctx context.Context, r wazero.Runtime) error {
 		if f.Returns {
 			results = []api.ValueType{api.ValueTypeI32}
 		}
-		builder.NewFunctionBuilder().WithGoModuleFunction(hostFunction{name, f.Params, f.Call}, valueTypes(f.Params), results).Export(name)
+		builder.NewFunctionBuilder().WithGoModuleFunction(hostFunction{f.Params, f.Call, f.Work}, valueTypes(f.Params), results).Export(name)
 	}
 	if _, err := builder.Instantiate(ctx); err != nil {
 		return err
 	}
-	logger := hostFunction{"log", "ii", logText}
+	logger := hostFunction{"ii", logText, wasi.SizeOfSecond}
 	if _, err := r.NewHostModuleBuilder(fuel.ImportModule).NewFunctionBuilder().
 		WithGoModuleFunction(api.GoModuleFunc(yield), nil, nil).Export(fuel.ImportYield).Instantiate(ctx); err != nil {
 		return err
@@ -67,17 +77,55 @@ func valueTypes(params string) []api.ValueType {
 
 // hostFunction is a function of the host as the engine calls it.
 type hostFunction struct {
-	name   string
 	params string // i = i32, I = i64
 	call   func(w *wasi.World, memory wasi.Memory, args []uint64) (uint32, *wasi.Stop)
+	// work counts the bytes that a call works on, at most; nil: few.
+	work func(memory wasi.Memory, args []uint64) uint64
 }
 
+// yield is what modules call when their slice of fuel is used up. The engine turns a panic into the error
+// of the call into the module.
+func yield(ctx context.Context, m api.Module, _ []uint64) {
+	t := turnOf(ctx)
+	// The engine's code cannot be preempted: this is where others get the processor, timers among them.
+	runtime.Gosched()
+	if ctx.Err() != nil {
+		panic(sys.NewExitError(sys.ExitCodeDeadlineExceeded))
+	}
+	if err := t.take(m.ExportedGlobal(fuel.GlobalFuel), 0); err != nil {
+		panic(err)
+	}
+}
+
+func turnOf(ctx context.Context) *turn {
+	t, ok := ctx.Value(turnKey{}).(*turn)
+	if !ok {
+		panic(errors.New("a module runs outside of a turn"))
+	}
+	return t
+}
+
+// take pays for work of the host, and gives the module more fuel if it has none left.
+func (t *turn) take(g api.Global, units uint64) error {
+	global, ok := g.(api.MutableGlobal)
+	if !ok {
+		return errors.New("the module has no fuel")
+	}
+	next, err := t.meter.Charge(int64(global.Get()), units)
+	global.Set(uint64(next))
+	return err
+}
+
+// bytesPerUnit is how much work in the host a unit of fuel pays for. Random bytes, which are the most
+// expensive, take about half a nanosecond each.
+const bytesPerUnit = 2
+
 // Call implements api.GoModuleFunction. Every call looks at the time limit,
-// since a module can spend nearly all of its time here. The engine turns a
-// panic into the error of the call into the module.
+// since a module can spend nearly all of its time here, and pays for its work in
+// advance. The engine turns a panic into the error of the call into the module.
 func (f hostFunction) Call(ctx context.Context, m api.Module, stack []uint64) {
-	r, ok := ctx.Value(runningKey{}).(*running)
-	if !ok || ctx.Err() != nil {
+	t := turnOf(ctx)
+	if ctx.Err() != nil {
 		panic(sys.NewExitError(sys.ExitCodeDeadlineExceeded))
 	}
 	for i, p := range f.params {
@@ -85,12 +133,12 @@ func (f hostFunction) Call(ctx context.Context, m api.Module, stack []uint64) {
 			stack[i] = uint64(uint32(stack[i]))
 		}
 	}
-	if units := hostUnits(f.name, m.Memory(), stack); units > 0 {
-		if err := r.charge(m, units); err != nil {
+	if f.work != nil {
+		if err := t.take(m.ExportedGlobal(fuel.GlobalFuel), f.work(m.Memory(), stack[:len(f.params)])/bytesPerUnit); err != nil {
 			panic(err)
 		}
 	}
-	errno, stop := f.call(r.world, m.Memory(), stack[:len(f.params)])
+	errno, stop := f.call(t.world, m.Memory(), stack[:len(f.params)])
 	if stop != nil {
 		panic(sys.NewExitError(stop.ExitCode))
 	}

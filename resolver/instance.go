@@ -2,10 +2,12 @@ package resolver
 
 import (
 	"context"
+	"errors"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
+	"github.com/tetratelabs/wazero/sys"
 
 	"dynamo/resolver/fuel"
 	"dynamo/resolver/memory"
@@ -17,9 +19,9 @@ type instance struct {
 	module  api.Module
 	memory  *memory.Linear
 	globals []api.MutableGlobal
-	// fuel and depth belong to the instrumentation.
-	fuel, depth api.MutableGlobal
-	sweep       uint64 // the pool's count of sweeps when it came to rest
+	fuel    api.MutableGlobal // see package fuel
+	depth   api.MutableGlobal
+	sweep   uint64 // the pool's count of sweeps when it came to rest
 }
 
 // state is all that can change in an instance, as it is before each merge: after _initialize and
@@ -40,15 +42,7 @@ func (m *Module) instantiate(ctx context.Context) (_ *instance, err error) {
 	if err != nil {
 		return nil, failure(ctx, "start", err)
 	}
-	var ok bool
-	if in.fuel, ok = in.module.ExportedGlobal(fuel.GlobalFuel).(api.MutableGlobal); !ok {
-		return nil, failf(CodeInternal, "the module has no fuel")
-	}
-	if in.depth, ok = in.module.ExportedGlobal(fuel.GlobalDepth).(api.MutableGlobal); !ok {
-		return nil, failf(CodeInternal, "the module counts no depth")
-	}
-	m.depth.CompareAndSwap(0, in.depth.Get())
-	for _, name := range m.globals {
+	for _, name := range append([]string{fuel.GlobalFuel, fuel.GlobalDepth}, m.globals...) {
 		g, ok := in.module.ExportedGlobal(name).(api.MutableGlobal)
 		if !ok {
 			in.close(ctx)
@@ -56,7 +50,29 @@ func (m *Module) instantiate(ctx context.Context) (_ *instance, err error) {
 		}
 		in.globals = append(in.globals, g)
 	}
+	in.fuel, in.depth, in.globals = in.globals[0], in.globals[1], in.globals[2:]
 	return in, nil
+}
+
+// begin makes an instance ready for a turn with a new meter. Whatever came before counts no more.
+func (in *instance) begin(l Limits) {
+	in.fuel.Set(0)
+	in.depth.Set(uint64(uint32(l.CallDepth)))
+}
+
+// call calls an export of the module. In a turn with too little fuel it fails even if the module has
+// returned or ended itself: between two looks at the fuel, it may have overdrawn it.
+func (in *instance) call(ctx context.Context, name string, args ...uint64) ([]uint64, error) {
+	results, err := in.module.ExportedFunction(name).Call(ctx, args...)
+	if _, exited := errors.AsType[*sys.ExitError](err); err == nil || exited && ctx.Err() == nil {
+		if over := turnOf(ctx).take(in.fuel, 0); over != nil {
+			err = over
+		}
+	}
+	if err != nil && int32(uint32(in.depth.Get())) < 0 && !errors.Is(err, fuel.ErrExhausted) {
+		return nil, &Error{Code: CodeStack, Message: name + ": the calls went too deep"}
+	}
+	return results, err
 }
 
 // close frees what the engine holds for the instance.
@@ -99,8 +115,8 @@ func (m *Module) fresh(ctx context.Context) (*instance, uint64, error) {
 	}
 	over := failf(CodeTimeout, "the time limit of %v is over", m.runtime.limits.Timeout)
 	w := wasi.New(wasi.Options{Seed: m.id[:]})
-	ctx, _ = m.with(ctx, w)
-	ctx, cancel := context.WithTimeoutCause(ctx, m.runtime.limits.Timeout, over)
+	t := &turn{world: w, meter: fuel.NewMeter(m.runtime.limits.Fuel, 0)}
+	ctx, cancel := context.WithTimeoutCause(context.WithValue(ctx, turnKey{}, t), m.runtime.limits.Timeout, over)
 	defer cancel()
 	in, err := m.instantiate(ctx)
 	if err != nil {
@@ -120,9 +136,6 @@ func (m *Module) fresh(ctx context.Context) (*instance, uint64, error) {
 			m.say("", w)
 		}
 	}
-	if err == nil && ctx.Err() != nil {
-		err = ended(ctx, "start")
-	}
 	if err != nil {
 		in.close(ctx)
 		return nil, 0, err
@@ -137,7 +150,7 @@ func (m *Module) boot(ctx context.Context, in *instance) error {
 	}
 	if in.module.ExportedFunction(exportInitialize) != nil {
 		if _, err := in.call(ctx, exportInitialize); err != nil {
-			return err
+			return failure(ctx, exportInitialize, err)
 		}
 	}
 	if len(m.config) == 0 {
@@ -149,7 +162,7 @@ func (m *Module) boot(ctx context.Context, in *instance) error {
 	}
 	results, err := in.call(ctx, exportConfigure, at, uint64(len(m.config)))
 	if err != nil {
-		return err
+		return failure(ctx, exportConfigure, err)
 	}
 	if code := int32(uint32(results[0])); code != 0 {
 		return failf(CodeConfig, "%s answered %d", exportConfigure, code)
@@ -161,7 +174,7 @@ func (m *Module) boot(ctx context.Context, in *instance) error {
 func (in *instance) give(ctx context.Context, b []byte) (uint64, error) {
 	results, err := in.call(ctx, exportAlloc, uint64(len(b)))
 	if err != nil {
-		return 0, err
+		return 0, failure(ctx, exportAlloc, err)
 	}
 	at := uint32(results[0])
 	if !in.module.Memory().Write(at, b) {

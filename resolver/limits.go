@@ -6,7 +6,11 @@ import (
 	"time"
 )
 
-const pageBytes = 64 << 10
+const (
+	pageBytes = 64 << 10
+	// maxCallDepth is what package fuel allows.
+	maxCallDepth = 4000
+)
 
 // Limits bound one module and one merge. Use DefaultLimits and change fields.
 type Limits struct {
@@ -20,10 +24,10 @@ type Limits struct {
 	// Timeout is the wall-clock guard of a merge. When it is too short, a busy
 	// machine fails merges which another would do.
 	Timeout time.Duration
-	// CallDepth is the deepest nesting of calls, at most 4000. Large frames count several times.
+	// CallDepth is the deepest nesting of calls, at most 4000. A very large frame counts several times.
 	CallDepth int
-	// Fuel is the number of instructions of a merge, and of what a module does when it starts. It is counted
-	// alike on all nodes, so that all of them give up at the same point.
+	// Fuel is the most fuel of a merge, in units of about one instruction: see package fuel. It is counted
+	// alike on all machines, and Timeout is to stay far above the time that it lasts.
 	Fuel uint64
 }
 
@@ -49,6 +53,10 @@ func (l Limits) validate() error {
 		return errors.New("limit OutputBytes must be from 1 to 2 GiB")
 	case l.Timeout <= 0:
 		return errors.New("limit Timeout must be positive")
+	case l.CallDepth <= 0 || l.CallDepth > maxCallDepth:
+		return errors.New("limit CallDepth must be from 1 to 4000")
+	case l.Fuel == 0:
+		return errors.New("limit Fuel must be positive")
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/tetratelabs/wazero/sys"
 
 	"dynamo/resolver/frame"
+	"dynamo/resolver/fuel"
 	"dynamo/resolver/wasi"
 )
 
@@ -63,7 +64,6 @@ func (m *Module) run(ctx context.Context, req Request, limit int) (_ Response, c
 	if err != nil {
 		return Response{}, Outcome{}, err
 	}
-	in.refuel(m.depth.Load())
 	sound := false
 	defer func() { m.reuse(ctx, in, sound) }()
 	o := wasi.Options{WallMs: newestMs(req.Siblings), MonotonicNs: monotonicNs}
@@ -74,9 +74,10 @@ func (m *Module) run(ctx context.Context, req Request, limit int) (_ Response, c
 		o.Seed = frame.AppendRequest(nil, req)
 	}
 	w := wasi.New(o)
+	t := &turn{world: w, meter: fuel.NewMeter(m.runtime.limits.Fuel, 0)}
+	in.begin(m.runtime.limits)
 	over := failf(CodeTimeout, "the time limit of %v is over", m.runtime.limits.Timeout)
-	callCtx, fuelled := m.with(ctx, w)
-	callCtx, cancel := context.WithTimeoutCause(callCtx, m.runtime.limits.Timeout, over)
+	callCtx, cancel := context.WithTimeoutCause(context.WithValue(ctx, turnKey{}, t), m.runtime.limits.Timeout, over)
 	defer cancel()
 	var resp Response
 	var answer error
@@ -93,11 +94,12 @@ func (m *Module) run(ctx context.Context, req Request, limit int) (_ Response, c
 		}
 	}
 	sound = err == nil
+	cost = Outcome{Fuel: t.meter.Used(int64(in.fuel.Get())), MemoryBytes: uint64(in.module.Memory().Size())}
 	m.say(req.Keyspace, w)
 	if err == nil && answer != nil {
 		err = outputError(answer)
 	}
-	return resp, Outcome{Fuel: in.used(fuelled), MemoryBytes: uint64(in.module.Memory().Size())}, err
+	return resp, cost, err
 }
 
 // newestMs is where the wall clock stands.
@@ -118,7 +120,7 @@ func (in *instance) function(ctx context.Context, request []byte, limit int) ([]
 	}
 	results, err := in.call(ctx, exportResolve, at, uint64(len(request)))
 	if err != nil {
-		return nil, err
+		return nil, failure(ctx, exportResolve, err)
 	}
 	from, n := uint32(results[0]>>32), uint32(results[0])
 	// A message may be longer than a value: it is cut, not refused.
@@ -134,15 +136,15 @@ func (in *instance) function(ctx context.Context, request []byte, limit int) ([]
 
 // command runs the program from its beginning to its end.
 func (in *instance) command(ctx context.Context, w *wasi.World) error {
-	_, err := in.invoke(ctx, exportStart)
+	_, err := in.call(ctx, exportStart)
 	if _, overflowed := w.Stdout(); overflowed {
 		return failf(CodeOversize, "the program printed more than the largest value takes")
 	}
 	if exit, ok := errors.AsType[*sys.ExitError](err); ok && exit.ExitCode() == 0 && ctx.Err() == nil {
-		err = ctx.Value(runningKey{}).(*running).charge(in.module, 0)
+		return nil
 	}
 	if err != nil {
-		return in.failure(ctx, exportStart, err)
+		return failure(ctx, exportStart, err)
 	}
 	return nil
 }

@@ -11,14 +11,12 @@ import (
 
 // Module is a compiled resolver. It is safe for concurrent use.
 type Module struct {
-	runtime      *Runtime
-	info         Info
-	id           [32]byte
-	config       []byte
-	instrumented // but for the code
+	runtime  *Runtime
+	id       [32]byte
+	config   []byte
+	prepared // but for the code, once it is compiled
 
 	state    atomic.Pointer[state] // nil before the first boot, and for ever if not restorable
-	depth    atomic.Uint64         // how deep calls may go, as the rewriter says
 	spoke    atomic.Bool           // what it says when it starts is logged once
 	engine   wazero.Runtime
 	compiled wazero.CompiledModule

@@ -23,6 +23,7 @@ const (
 	CodeTooLarge      Code = "too_large"      // more bytes than Limits.ModuleBytes
 	CodeTooComplex    Code = "too_complex"    // would cost too much to compile
 	CodeUnsupported   Code = "unsupported"    // threads, several memories, or the like
+	CodeReserved      Code = "reserved"       // exports a name that belongs to the host
 	CodeMissingExport Code = "missing_export" // an export of the ABI is absent or of another type
 	CodeUnknownImport Code = "unknown_import" // an import that the host does not give
 	CodeCompile       Code = "compile"        // refused by the compiler, or not compiled within limits
@@ -33,8 +34,8 @@ const (
 // Codes of a failed merge. CodeMemory may also refuse a module.
 const (
 	CodeTrap          Code = "trap"           // unreachable, out of bounds, division by zero, ...
-	CodeStack         Code = "stack"          // the calls went too deep
-	CodeFuel          Code = "fuel"           // more instructions than Limits.Fuel
+	CodeStack         Code = "stack"          // calls went deeper than Limits.CallDepth
+	CodeFuel          Code = "fuel"           // needs more fuel than Limits.Fuel
 	CodeExit          Code = "exit"           // the module ended itself
 	CodeTimeout       Code = "timeout"        // ran longer than Limits.Timeout
 	CodeCanceled      Code = "canceled"       // the caller gave up
@@ -84,7 +85,8 @@ func failf(code Code, format string, args ...any) *Error {
 // Outcome is what a merge cost, whether it succeeded or not.
 type Outcome struct {
 	Duration time.Duration // from the start of the instance to the answer, without waiting for a turn; 0 without Options.Now
-	// Fuel is about the number of instructions executed, counted alike on every machine.
+	// Fuel is what the merge used, Limits.Fuel if that was not enough. It is the same on all machines, and
+	// without what the module did before its first merge.
 	Fuel uint64
 	// MemoryBytes is the size of the linear memory at the end.
 	MemoryBytes uint64
@@ -101,13 +103,16 @@ func ended(ctx context.Context, what string) *Error {
 
 // failure gives the code for err, which a call into a module returned.
 func failure(ctx context.Context, what string, err error) *Error {
+	if known, ok := errors.AsType[*Error](err); ok {
+		return known
+	}
 	// The lines after the first are a stack trace of function numbers and of
 	// names that the module chose.
 	text, _, _ := strings.Cut(err.Error(), "\n")
 	exit, exited := errors.AsType[*sys.ExitError](err)
 	switch {
 	case errors.Is(err, fuel.ErrExhausted):
-		return failf(CodeFuel, "%s: out of fuel", what)
+		return &Error{Code: CodeFuel, Message: what, Err: fuel.ErrExhausted}
 	case exited && ctx.Err() != nil:
 		return ended(ctx, what)
 	case exited:

@@ -24,8 +24,8 @@ type Options struct {
 	// durations are 0. Modules never see it.
 	Now func() time.Time
 	// Parallel is the number of merges that run at once, the others wait;
-	// default GOMAXPROCS. Each may take Limits.MemoryBytes, and up to 130 MB
-	// more while it recurses without end.
+	// default GOMAXPROCS. Each may take Limits.MemoryBytes, and some 8 KiB
+	// for each level of Limits.CallDepth, at worst.
 	Parallel int
 	// CacheDir is a directory of machine code, so that the next process need not compile the same module
 	// again; empty: none. Processes may share it. It is made when first needed, holds at most 512 MiB (the
@@ -71,6 +71,9 @@ func New(o Options) (*Runtime, error) {
 	}
 	if err := o.Limits.validate(); err != nil {
 		return nil, fmt.Errorf("resolver limits: %w", err)
+	}
+	if runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64" {
+		return nil, errors.New("resolver: modules are compiled for amd64 and arm64 only, and " + runtime.GOARCH + " would run them otherwise")
 	}
 	if o.Parallel < 0 {
 		return nil, errors.New("resolver: Parallel is negative")
@@ -124,11 +127,11 @@ func (r *Runtime) Close(ctx context.Context) error {
 // one it refuses is known at once. Errors have a Code. ctx ends the waiting for a turn and for the trial; the
 // compiler itself heeds no deadline: Check keeps its time within bounds. Close the Module.
 func (r *Runtime) Load(ctx context.Context, module, config []byte) (*Module, error) {
-	s, err := inspect(module, r.limits)
+	p, err := inspect(module, r.limits)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.acceptsConfig(config, r.limits); err != nil {
+	if err := p.acceptsConfig(config, r.limits); err != nil {
 		return nil, err
 	}
 	select {
@@ -136,9 +139,7 @@ func (r *Runtime) Load(ctx context.Context, module, config []byte) (*Module, err
 	case <-ctx.Done():
 		return nil, &Error{Code: CodeCanceled, Message: "waiting to compile", Err: context.Cause(ctx)}
 	}
-	m := &Module{
-		runtime: r, info: s.info, id: Identity(module, config), config: bytes.Clone(config), instrumented: s.instrumented,
-	}
+	m := &Module{runtime: r, id: Identity(module, config), config: bytes.Clone(config), prepared: p}
 	err = m.compileOnTrial(ctx, module)
 	<-r.compiling
 	m.code = nil
@@ -224,10 +225,10 @@ func (m *Module) compileIn(ctx context.Context, code []byte, dir string) (err er
 			err = failf(CodeCompile, "the compiler panicked: %v", p)
 		}
 	}()
-	config := wazero.NewRuntimeConfig().
+	config := wazero.NewRuntimeConfigCompiler().
 		WithCoreFeatures(api.CoreFeaturesV2).
 		WithMemoryLimitPages(m.runtime.limits.pages()).
-		WithCloseOnContextDone(false).
+		WithCloseOnContextDone(false). // yield does, at less cost
 		WithDebugInfoEnabled(false)
 	if dir != "" {
 		if m.cache, err = wazero.NewCompilationCacheWithDir(dir); err != nil {

@@ -15,9 +15,11 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"dynamo/resolver/fuel"
 )
 
-// Trial is how a module is compiled for the first time: in a child process with limits. The scanner
+// Trial is how a module is compiled for the first time: in a child process with limits. The gate
 // keeps out what is known to hurt the compiler; the trial is for what is not known. A node that
 // compiled such a module itself would die of it, and again at each boot.
 type Trial struct {
@@ -55,7 +57,7 @@ type Verdicts interface {
 }
 
 // verdictPassed is kept under the hash of the code as it is compiled, by which engine and for how much memory; why
-// a module failed, under its own SHA-256.
+// a module failed, under its own SHA-256 together with what it was tried with: see failedKey.
 const verdictPassed = "passed"
 
 // Retry forgets that a module, named by its SHA-256, failed its trial, so that the next Load tries it again.
@@ -63,7 +65,16 @@ func (r *Runtime) Retry(sha [32]byte) error {
 	if r.verdicts == nil {
 		return nil
 	}
-	return r.verdicts.Put(sha, "")
+	return r.verdicts.Put(r.failedKey(sha), "")
+}
+
+// failedKey is where a failed trial is remembered. A module that is rewritten or compiled otherwise is tried again.
+func (r *Runtime) failedKey(sha [32]byte) [32]byte {
+	b := append([]byte("dynamo.trial.v1\x00"), cacheVersion, fuel.Version)
+	b = append(append(b, engineVersion...), 0)
+	b = binary.BigEndian.AppendUint32(b, r.limits.pages())
+	b = binary.BigEndian.AppendUint32(b, uint32(r.limits.CallDepth))
+	return sha256.Sum256(append(b, sha[:]...))
 }
 
 // verdict returns what is known of a trial, "" if nothing is.
@@ -100,7 +111,7 @@ func (m *Module) compileOnTrial(ctx context.Context, module []byte) error {
 		return m.compile(ctx, r.cache)
 	}
 	passed := sha256.Sum256([]byte(entry))
-	reason, err := r.verdict(m.info.SHA256)
+	reason, err := r.verdict(r.failedKey(m.info.SHA256))
 	if err != nil {
 		return err
 	}
@@ -126,7 +137,7 @@ func (m *Module) compileOnTrial(ctx context.Context, module []byte) error {
 	}
 	if err := r.trial.run(ctx, module, r.limits, cache.dir); err != nil {
 		if CodeOf(err) == CodeCompile {
-			r.remember(m.info.SHA256, reasonOf(err))
+			r.remember(r.failedKey(m.info.SHA256), reasonOf(err))
 		}
 		return err
 	}

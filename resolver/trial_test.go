@@ -94,7 +94,7 @@ func TestTrialPasses(t *testing.T) {
 	mustCompile(t, trialRuntime(t, Trial{Command: []string{"/nonexistent"}}, &failures{}, dir), module)
 }
 
-// heavy is within the scanner's limits, but takes the compiler seconds: each `i32.const br_if` begins a basic
+// heavy is within the limits of Check, but takes the compiler seconds: each `i32.const br_if` begins a basic
 // block.
 func heavy() []byte {
 	a := resolverModule(nil, nil)

@@ -254,9 +254,10 @@ func printMerge(c *cobra.Command, form output, resp resolver.Response, out resol
 			Value       []byte `json:"value_base64"`
 			ContentType string `json:"content_type"`
 			Micros      int64  `json:"micros"`
+			Fuel        uint64 `json:"fuel"`
 			MemoryBytes uint64 `json:"memory_bytes"`
 		}
-		m := merged{"value", resp.Payload, resp.ContentType, out.Duration.Microseconds(), out.MemoryBytes}
+		m := merged{"value", resp.Payload, resp.ContentType, out.Duration.Microseconds(), out.Fuel, out.MemoryBytes}
 		switch resp.Status {
 		case resolver.StatusDeleted:
 			m.Status, m.Value = "deleted", nil

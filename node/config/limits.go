@@ -171,7 +171,7 @@ func (l *Limits) table() []limit {
 		large("resolver_fuel", count, &l.ResolverFuel, 1, 1_000_000_000_000),
 		large("resolver_memory_bytes", size, &l.ResolverMemoryBytes, wasmPageBytes, 4<<30),
 		number("resolver_module_bytes", size, &l.ResolverModuleBytes, 8, 64<<20),
-		number("resolver_call_depth", count, &l.ResolverCallDepth, 1, 4000),
+		number("resolver_call_depth", count, &l.ResolverCallDepth, 1, 4_000),
 		lasting("resolver_timeout", &l.ResolverTimeout, day),
 		large("view_cache_bytes", size, &l.ViewCacheBytes, 0, 1<<40),
 		number("max_inflight_requests", count, &l.MaxInflightRequests, 1, 1_000_000),

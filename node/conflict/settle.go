@@ -256,7 +256,7 @@ func (s *Settler) watched(ctx context.Context, p Policy, m *resolver.Module, key
 // merge runs the module once.
 func (s *Settler) merge(ctx context.Context, p Policy, m *resolver.Module, key []byte, in []causal.Version) view {
 	v := s.run(ctx, p, m, key, in)
-	s.stats.merged(p.Module, v.duration, v.code)
+	s.stats.merged(p.Module, resolver.Outcome{Duration: v.duration, Fuel: v.fuel}, v.code)
 	if v.code != "" {
 		s.o.Logger.Warn("resolver failed, siblings kept", "keyspace", p.Keyspace, "resolver", hex.EncodeToString(p.Module[:8]),
 			"code", v.code, "siblings", len(in), "err", v.detail)

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"dynamo/resolver"
 )
 
 // stats count what this node merged.
@@ -25,9 +27,11 @@ type ModuleStats struct {
 	Errors map[string]uint64
 	// Total and Max are merge times.
 	Total, Max time.Duration
+	// Fuel and MaxFuel are what they used.
+	Fuel, MaxFuel uint64
 }
 
-func (s *stats) merged(sha [32]byte, d time.Duration, code string) {
+func (s *stats) merged(sha [32]byte, out resolver.Outcome, code string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.mu.byModule == nil {
@@ -39,8 +43,10 @@ func (s *stats) merged(sha [32]byte, d time.Duration, code string) {
 		s.mu.byModule[sha] = m
 	}
 	m.Calls++
-	m.Total += d
-	m.Max = max(m.Max, d)
+	m.Total += out.Duration
+	m.Max = max(m.Max, out.Duration)
+	m.Fuel += out.Fuel
+	m.MaxFuel = max(m.MaxFuel, out.Fuel)
 	if code != "" {
 		m.Failures++
 		m.Errors[code]++

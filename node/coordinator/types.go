@@ -235,6 +235,8 @@ type ResolverStatus struct {
 	Errors   map[string]uint64 `json:"errors,omitempty"`
 	// Micros are the latencies of merges on this node.
 	Micros ResolverLatency `json:"latency_micros"`
+	// Fuel is what they used.
+	Fuel ResolverFuel `json:"fuel"`
 	// Paths counts settlements by the path that asked (read, collapse, try).
 	Paths map[string]uint64 `json:"paths,omitempty"`
 	// Loaded says whether this node has the active module compiled.
@@ -247,6 +249,12 @@ type ResolverStatus struct {
 type ResolverLatency struct {
 	Mean float64 `json:"mean"`
 	Max  float64 `json:"max"`
+}
+
+// ResolverFuel are units of about one instruction, of one merge.
+type ResolverFuel struct {
+	Mean float64 `json:"mean"`
+	Max  uint64  `json:"max"`
 }
 
 // TrySibling is one input of a trial merge.

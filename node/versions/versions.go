@@ -174,9 +174,10 @@ func (r *Resolvers) Status(keyspace string) (coordinator.ResolverStatus, error) 
 	if bound {
 		ms := r.s.Settler.Module(active.SHA256)
 		st.Calls, st.Failures, st.Errors, st.Loaded = ms.Calls, ms.Failures, ms.Errors, r.s.Settler.Loaded(active.SHA256)
-		st.Micros.Max = micros(ms.Max)
+		st.Micros.Max, st.Fuel.Max = micros(ms.Max), ms.MaxFuel
 		if ms.Calls > 0 {
 			st.Micros.Mean = micros(ms.Total) / float64(ms.Calls)
+			st.Fuel.Mean = float64(ms.Fuel) / float64(ms.Calls)
 		}
 		if q := r.s.Settler.Quarantined(replica.PolicyOf(v, ks)); q != nil {
 			st.Quarantine = &coordinator.ResolverQuarantine{Since: q.Since, Code: q.Code, Reason: q.Reason}

@@ -28,12 +28,9 @@ type Error struct {
 }
 
 // Error tells a person what is wrong and where.
-func (e *Error) Error() string { return string(e.Code) + ": " + e.Text() }
-
-// Text is Error without the code.
-func (e *Error) Text() string {
+func (e *Error) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s (", e.Message)
+	fmt.Fprintf(&b, "%s: %s (", e.Code, e.Message)
 	if e.Section != "" {
 		fmt.Fprintf(&b, "%s section, ", e.Section)
 	}

@@ -162,7 +162,7 @@ func (r run) state() [32]byte {
 	return sha256.Sum256(b)
 }
 
-// merge speaks the function form: every field of the frame as in frame.AppendRequest.
+// merge speaks the function form: every field of the frame as in resolver.AppendRequest.
 func (r run) merge(frame []byte) ([]byte, error) {
 	if r.ExportedFunction("_initialize") != nil {
 		if _, err := r.call("_initialize"); err != nil {

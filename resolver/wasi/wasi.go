@@ -123,6 +123,8 @@ type Function struct {
 	// Returns says that the result is an i32, the error number; otherwise there is none.
 	Returns bool
 	call    call
+	// Work counts the bytes that a call works on, at most, from the same arguments. It is nil where they are few.
+	Work func(memory Memory, args []uint64) uint64
 }
 
 // Call runs the function in a world. i32 parameters must have no upper half. A Stop ends the module.
@@ -140,54 +142,81 @@ func Functions() map[string]Function {
 	succeed := func(*World, Memory, []uint64) uint32 { return wasiSuccess }
 	missing := func(*World, Memory, []uint64) uint32 { return wasiNoSys }
 	return map[string]Function{
-		"args_get":                {"ii", true, plain(succeed)},
-		"args_sizes_get":          {"ii", true, plain(emptyList)},
-		"environ_get":             {"ii", true, plain(succeed)},
-		"environ_sizes_get":       {"ii", true, plain(emptyList)},
-		"clock_res_get":           {"ii", true, plain(clockResolution)},
-		"clock_time_get":          {"iIi", true, plain(clockTime)},
-		"fd_advise":               {"iIIi", true, plain(badFD)},
-		"fd_allocate":             {"iII", true, plain(badFD)},
-		"fd_close":                {"i", true, plain(badFD)},
-		"fd_datasync":             {"i", true, plain(badFD)},
-		"fd_fdstat_get":           {"ii", true, plain(fdStat)},
-		"fd_fdstat_set_flags":     {"ii", true, plain(fdSetFlags)},
-		"fd_fdstat_set_rights":    {"iII", true, plain(badFD)},
-		"fd_filestat_get":         {"ii", true, plain(badFD)},
-		"fd_filestat_set_size":    {"iI", true, plain(badFD)},
-		"fd_filestat_set_times":   {"iIIi", true, plain(badFD)},
-		"fd_pread":                {"iiiIi", true, plain(badFD)},
-		"fd_prestat_get":          {"ii", true, plain(badFD)},
-		"fd_prestat_dir_name":     {"iii", true, plain(badFD)},
-		"fd_pwrite":               {"iiiIi", true, plain(badFD)},
-		"fd_read":                 {"iiii", true, plain(fdRead)},
-		"fd_readdir":              {"iiiIi", true, plain(badFD)},
-		"fd_renumber":             {"ii", true, plain(badFD)},
-		"fd_seek":                 {"iIii", true, plain(fdSeek)},
-		"fd_sync":                 {"i", true, plain(badFD)},
-		"fd_tell":                 {"ii", true, plain(badFD)},
-		"fd_write":                {"iiii", true, write},
-		"path_create_directory":   {"iii", true, plain(badFD)},
-		"path_filestat_get":       {"iiiii", true, plain(badFD)},
-		"path_filestat_set_times": {"iiiiIIi", true, plain(badFD)},
-		"path_link":               {"iiiiiii", true, plain(badFD)},
-		"path_open":               {"iiiiiIIii", true, plain(badFD)},
-		"path_readlink":           {"iiiiii", true, plain(badFD)},
-		"path_remove_directory":   {"iii", true, plain(badFD)},
-		"path_rename":             {"iiiiii", true, plain(badFD)},
-		"path_symlink":            {"iiiii", true, plain(badFD)},
-		"path_unlink_file":        {"iii", true, plain(badFD)},
-		"poll_oneoff":             {"iiii", true, plain(poll)},
-		"proc_exit":               {"i", false, exit},
-		"proc_raise":              {"i", true, plain(missing)},
-		"random_get":              {"ii", true, plain(random)},
-		"sched_yield":             {"", true, plain(succeed)},
-		"sock_accept":             {"iii", true, plain(badFD)},
-		"sock_recv":               {"iiiiii", true, plain(badFD)},
-		"sock_send":               {"iiiii", true, plain(badFD)},
-		"sock_shutdown":           {"ii", true, plain(badFD)},
+		"args_get":                {"ii", true, plain(succeed), nil},
+		"args_sizes_get":          {"ii", true, plain(emptyList), nil},
+		"environ_get":             {"ii", true, plain(succeed), nil},
+		"environ_sizes_get":       {"ii", true, plain(emptyList), nil},
+		"clock_res_get":           {"ii", true, plain(clockResolution), nil},
+		"clock_time_get":          {"iIi", true, plain(clockTime), nil},
+		"fd_advise":               {"iIIi", true, plain(badFD), nil},
+		"fd_allocate":             {"iII", true, plain(badFD), nil},
+		"fd_close":                {"i", true, plain(badFD), nil},
+		"fd_datasync":             {"i", true, plain(badFD), nil},
+		"fd_fdstat_get":           {"ii", true, plain(fdStat), nil},
+		"fd_fdstat_set_flags":     {"ii", true, plain(fdSetFlags), nil},
+		"fd_fdstat_set_rights":    {"iII", true, plain(badFD), nil},
+		"fd_filestat_get":         {"ii", true, plain(badFD), nil},
+		"fd_filestat_set_size":    {"iI", true, plain(badFD), nil},
+		"fd_filestat_set_times":   {"iIIi", true, plain(badFD), nil},
+		"fd_pread":                {"iiiIi", true, plain(badFD), nil},
+		"fd_prestat_get":          {"ii", true, plain(badFD), nil},
+		"fd_prestat_dir_name":     {"iii", true, plain(badFD), nil},
+		"fd_pwrite":               {"iiiIi", true, plain(badFD), nil},
+		"fd_read":                 {"iiii", true, plain(fdRead), sizeOfVectors},
+		"fd_readdir":              {"iiiIi", true, plain(badFD), nil},
+		"fd_renumber":             {"ii", true, plain(badFD), nil},
+		"fd_seek":                 {"iIii", true, plain(fdSeek), nil},
+		"fd_sync":                 {"i", true, plain(badFD), nil},
+		"fd_tell":                 {"ii", true, plain(badFD), nil},
+		"fd_write":                {"iiii", true, write, sizeOfVectors},
+		"path_create_directory":   {"iii", true, plain(badFD), nil},
+		"path_filestat_get":       {"iiiii", true, plain(badFD), nil},
+		"path_filestat_set_times": {"iiiiIIi", true, plain(badFD), nil},
+		"path_link":               {"iiiiiii", true, plain(badFD), nil},
+		"path_open":               {"iiiiiIIii", true, plain(badFD), nil},
+		"path_readlink":           {"iiiiii", true, plain(badFD), nil},
+		"path_remove_directory":   {"iii", true, plain(badFD), nil},
+		"path_rename":             {"iiiiii", true, plain(badFD), nil},
+		"path_symlink":            {"iiiii", true, plain(badFD), nil},
+		"path_unlink_file":        {"iii", true, plain(badFD), nil},
+		"poll_oneoff":             {"iiii", true, plain(poll), sizeOfPoll},
+		"proc_exit":               {"i", false, exit, nil},
+		"proc_raise":              {"i", true, plain(missing), nil},
+		"random_get":              {"ii", true, plain(random), SizeOfSecond},
+		"sched_yield":             {"", true, plain(succeed), nil},
+		"sock_accept":             {"iii", true, plain(badFD), nil},
+		"sock_recv":               {"iiiiii", true, plain(badFD), nil},
+		"sock_send":               {"iiiii", true, plain(badFD), nil},
+		"sock_shutdown":           {"ii", true, plain(badFD), nil},
 	}
 }
+
+// SizeOfSecond is the Work of a function whose arguments are an address and a number of bytes. Those that do
+// not lie in memory are no work.
+func SizeOfSecond(memory Memory, args []uint64) uint64 {
+	b, _ := memory.Read(uint32(args[0]), uint32(args[1]))
+	return uint64(len(b))
+}
+
+// sizeOfVectors adds up the buffers of a read or write.
+func sizeOfVectors(memory Memory, args []uint64) uint64 {
+	if args[2] > maxVectors {
+		return 0
+	}
+	list, ok := memory.Read(uint32(args[1]), uint32(args[2])*8)
+	if !ok {
+		return 0
+	}
+	size := uint64(len(list))
+	for ; len(list) > 0; list = list[8:] {
+		b, _ := memory.Read(binary.LittleEndian.Uint32(list), binary.LittleEndian.Uint32(list[4:]))
+		size += uint64(len(b))
+	}
+	return size
+}
+
+// sizeOfPoll is that of the subscriptions, and of copying them.
+func sizeOfPoll(_ Memory, args []uint64) uint64 { return min(args[2], maxVectors) * 100 }
 
 // putU32 and its like write little-endian numbers, or report a bad address.
 func putU32(memory Memory, at uint64, v uint32) uint32 {
