@@ -34,7 +34,9 @@ func (n *Node) checkLaws(ctx context.Context, ks cluster.Keyspace, m *resolver.M
 	if !n.isReady() {
 		o.Budget = birthBudget
 	}
-	return lawAnswer(laws.CheckModule(ctx, m, ks.Name, ks.MaxValueBytes, samples, o), len(samples))
+	r := laws.CheckModule(ctx, m, ks.Name, ks.MaxValueBytes, samples, o)
+	n.certify(m.SHA256(), r, false)
+	return lawAnswer(r, len(samples))
 }
 
 // lawAnswer is what an upload says of a check.

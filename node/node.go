@@ -93,6 +93,7 @@ func Open(ctx context.Context, o Options) (*Node, error) {
 	n.serving.Store(true)
 	n.wg.Go(n.becomeReady)
 	n.wg.Go(n.followMetadata)
+	n.wg.Go(n.watchLaws)
 	return n, nil
 }
 
@@ -233,7 +234,7 @@ func (n *Node) openRequests() error {
 	n.onClose(func(context.Context) error { n.coordinator.Close(); return nil })
 	n.resolvers = versions.New(versions.Settings{
 		Self: n.o.ID, Catalog: n.state, Bindings: n.state, Members: n.state, Transport: n.transport, Modules: n.store,
-		Settler: n.settler, Limits: limits, Builtins: n.o.Builtins, BuiltinNames: n.o.BuiltinNames, Laws: n.checkLaws, Logger: n.log,
+		Settler: n.settler, Limits: limits, Builtins: n.o.Builtins, BuiltinNames: n.o.BuiltinNames, Laws: n.checkLaws, Certificate: n.certificate, Logger: n.log,
 	})
 	return nil
 }

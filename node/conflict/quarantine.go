@@ -233,7 +233,7 @@ func (w *wards) count(p Policy, key uint64, v view, verdict verdict) *Quarantine
 	case !slices.Contains(d.row, key):
 		d.row = append(d.row, key)
 	}
-	if v.code == string(resolver.CodeTimeout) && !slices.Contains(d.costly, key) {
+	if (v.code == string(resolver.CodeTimeout) || v.code == string(resolver.CodeFuel)) && !slices.Contains(d.costly, key) {
 		d.costly = append(d.costly, key)
 	}
 	d.window = slices.DeleteFunc(d.window, func(o outcomeOf) bool { return o.key == key })
@@ -318,3 +318,20 @@ func (s *Settler) Quarantined(p Policy) *Quarantine { return s.wards.held(p) }
 // Release ends the quarantine of p's version on this node; was reports whether there was one. With an error the
 // version is called again, but may be in quarantine after a restart.
 func (s *Settler) Release(p Policy) (was bool, err error) { return s.wards.release(p) }
+
+// Condemn puts a version into quarantine for a reason that merges did not show.
+func (s *Settler) Condemn(p Policy, code, reason string) error {
+	return s.wards.condemn(p, code, reason)
+}
+
+func (w *wards) condemn(p Policy, code, reason string) error {
+	w.mu.Lock()
+	d := w.of(p)
+	if d == nil || d.held != nil {
+		w.mu.Unlock()
+		return nil
+	}
+	d.held = &Quarantine{SHA256: p.Module, Epoch: p.Epoch, Since: w.now().UTC(), Code: code, Reason: reason}
+	w.mu.Unlock()
+	return w.save(p.Keyspace)
+}

@@ -264,3 +264,23 @@ func TestTimeoutsCountByProcessorTime(t *testing.T) {
 		})
 	}
 }
+
+// TestCondemnedVersionIsNotCalled: a law that live values break is reason enough, however well merges go.
+func TestCondemnedVersionIsNotCalled(t *testing.T) {
+	f := newFixture(t)
+	p := f.policy(config.PolicyResolver)
+	for range 2 { // the second time changes nothing
+		if err := f.Condemn(p, "resolver_unlawful", "it broke a law"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if res := f.Settle(t.Context(), PathRead, p, []byte("k"), written(apples, pears).Versions); res.Code != CodeQuarantined || !strings.Contains(res.Detail, "broke a law") {
+		t.Fatalf("%+v", res)
+	}
+	if was, err := f.Release(p); !was || err != nil {
+		t.Fatalf("%v, %v", was, err)
+	}
+	if res := f.Settle(t.Context(), PathRead, p, []byte("k"), written(apples, pears).Versions); res.Kind != Single {
+		t.Fatalf("after the release: %+v", res)
+	}
+}

@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -243,6 +244,8 @@ type ResolverStatus struct {
 	Loaded bool `json:"loaded"`
 	// Quarantine is set while this node does not call the active version.
 	Quarantine *ResolverQuarantine `json:"quarantine,omitempty"`
+	// Certificate is what the last law check of the active version on this node found, with evidence.
+	Certificate json.RawMessage `json:"certificate,omitempty"`
 }
 
 // ResolverLatency are microseconds.

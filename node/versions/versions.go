@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -48,8 +49,10 @@ type Settings struct {
 	// BuiltinNames lists what Builtins knows; unlike the other fields it may be empty.
 	BuiltinNames []string
 	// Laws tests a module on its samples and on values of the keyspace.
-	Laws   func(ctx context.Context, ks cluster.Keyspace, m *resolver.Module, module []byte) coordinator.ResolverCheck
-	Logger *slog.Logger
+	Laws func(ctx context.Context, ks cluster.Keyspace, m *resolver.Module, module []byte) coordinator.ResolverCheck
+	// Certificate returns what the last law check of a version found, as JSON; nil for nothing.
+	Certificate func(id [32]byte) json.RawMessage
+	Logger      *slog.Logger
 }
 
 // Resolvers administers the resolver of each keyspace.
@@ -179,6 +182,7 @@ func (r *Resolvers) Status(keyspace string) (coordinator.ResolverStatus, error) 
 			st.Micros.Mean = micros(ms.Total) / float64(ms.Calls)
 			st.Fuel.Mean = float64(ms.Fuel) / float64(ms.Calls)
 		}
+		st.Certificate = r.s.Certificate(active.SHA256)
 		if q := r.s.Settler.Quarantined(replica.PolicyOf(v, ks)); q != nil {
 			st.Quarantine = &coordinator.ResolverQuarantine{Since: q.Since, Code: q.Code, Reason: q.Reason}
 		}

@@ -55,10 +55,18 @@ func (t finding) violation() *Violation {
 	}
 	v := &Violation{Equation: t.equationOf(law)}
 	v.Loss = loss(law)
+	if law == Deterministic && t.isCanonical() {
+		v.Loss += " Both mean the same: the module writes a map in the order in which it happens to lie."
+	}
 	if d := difference(v.Outputs[0], v.Outputs[1]); d != "" {
 		v.Loss += " Here " + d + "."
 	}
 	return v
+}
+
+// tied says that no input is older than another. The shrinker leaves it so only where that matters.
+func (e Equation) tied() bool {
+	return len(e.TimesMs) > 1 && slices.Min(e.TimesMs) == slices.Max(e.TimesMs)
 }
 
 // collect keeps an equation as evidence while there is room, a share for every law.
@@ -101,6 +109,9 @@ func (v Violation) String() string {
 	if v.Ancestor != nil {
 		fmt.Fprintf(&b, "ancestor = %s, ", excerpt(v.Ancestor, ""))
 	}
+	if v.tied() {
+		b.WriteString("all written in the same millisecond, ")
+	}
 	fmt.Fprintf(&b, "one side gives %s, the other %s", excerpt(v.Outputs[0], "a deletion"), excerpt(v.Outputs[1], "a deletion"))
 	return b.String()
 }
@@ -114,6 +125,9 @@ func (v Violation) Explain() string {
 	}
 	if v.Ancestor != nil {
 		fmt.Fprintf(&b, "  ancestor = %s\n", excerpt(v.Ancestor, ""))
+	}
+	if v.tied() {
+		b.WriteString("  all written in the same millisecond\n")
 	}
 	left, right, _ := strings.Cut(v.Text, " = ")
 	if v.Law == Deterministic {

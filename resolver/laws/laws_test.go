@@ -2,6 +2,7 @@ package laws
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -180,12 +181,12 @@ func answers(r resolver.Response) Merge {
 	return func(context.Context, []resolver.Sibling) (resolver.Response, error) { return r, nil }
 }
 
-// newest is what a clock decides.
+// newest takes the sibling with the largest time, of equal ones the greater bytes.
 func newest(status resolver.Status) Merge {
 	return func(_ context.Context, in []resolver.Sibling) (resolver.Response, error) {
 		best := len(in) - 1
 		for i, s := range in {
-			if s.TimeMs > in[best].TimeMs && !s.Ancestor {
+			if !s.Ancestor && cmp.Or(cmp.Compare(s.TimeMs, in[best].TimeMs), bytes.Compare(s.Value, in[best].Value)) > 0 {
 				best = i
 			}
 		}

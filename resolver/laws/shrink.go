@@ -18,7 +18,7 @@ const (
 	patience = 256
 )
 
-// shrunk makes a counterexample small: fewer siblings, no ancestor, fewer merges, then shorter and plainer values, as
+// shrunk makes a counterexample small: fewer siblings, no ancestor, no equal times, fewer merges, then shorter and plainer values, as
 // long as the module accepts them and breaks the same kind of law. It stops when the time is over; what comes
 // out was seen to be broken twice.
 func (c *checker) shrunk(t finding) finding {
@@ -132,22 +132,50 @@ func (t finding) sound() bool {
 	return true
 }
 
+// tied says that all inputs were written in the same millisecond.
+func (t finding) tied() bool {
+	return !slices.ContainsFunc(t.inputs, func(v value) bool { return v.timeMs != t.inputs[0].timeMs })
+}
+
+// untied gives the inputs times of their own.
+func (t finding) untied() finding {
+	t.inputs = slices.Clone(t.inputs)
+	for i, v := range t.inputs {
+		if t.inputs[i].timeMs = uint64(i + 1); !v.deleted {
+			t.inputs[i].timeMs = written(v.bytes).timeMs
+		}
+	}
+	return t
+}
+
+// respelled is v with other bytes. Its time is that of the bytes only if v's was.
+func (v value) respelled(b []byte) value {
+	w := written(b)
+	if v.timeMs != written(v.bytes).timeMs {
+		w.timeMs = v.timeMs
+	}
+	return w
+}
+
 // extent is how large a counterexample is, what counts most first.
 type extent []int
 
 func (s extent) compare(o extent) int { return slices.CompareFunc(s, o, cmp.Compare[int]) }
 
 func (t finding) size() extent {
-	s := extent{len(t.inputs), 0, t.left.merges() + t.right.merges(), 0, 0}
+	s := extent{len(t.inputs), 0, 0, t.left.merges() + t.right.merges(), 0, 0}
 	all := t.inputs
 	if t.ancestor != nil {
 		s[1] = 1
 		all = append(slices.Clone(all), *t.ancestor)
 	}
+	if t.tied() {
+		s[2] = 1
+	}
 	for _, v := range all {
-		s[3] += len(v.bytes)
+		s[4] += len(v.bytes)
 		for _, ch := range v.bytes {
-			s[4] += int(ch)
+			s[5] += int(ch)
 		}
 	}
 	return s
@@ -167,6 +195,9 @@ func (t finding) smaller(yield func(finding) bool) {
 			return
 		}
 	}
+	if t.tied() && !yield(t.untied()) {
+		return
+	}
 	if !t.unrepeated {
 		for _, eq := range equations(len(t.inputs)) {
 			q := t
@@ -179,7 +210,7 @@ func (t finding) smaller(yield func(finding) bool) {
 		for b := range smallerBytes(v) {
 			q := t
 			q.inputs = slices.Clone(t.inputs)
-			if q.inputs[i] = written(b); !yield(q) {
+			if q.inputs[i] = v.respelled(b); !yield(q) {
 				return
 			}
 		}

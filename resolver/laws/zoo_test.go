@@ -359,6 +359,59 @@ func TestDeletesAndAncestorsAreTested(t *testing.T) {
 	}
 }
 
+// TestEqualTimes: the newest wins, but of two that are equally new the one that happens to come last, or first.
+func TestEqualTimes(t *testing.T) {
+	t.Parallel()
+	for name, later := range map[string]func(a, b uint64) bool{
+		"last":  func(a, b uint64) bool { return a >= b },
+		"first": func(a, b uint64) bool { return a > b },
+	} {
+		for _, rounds := range []int{5, 40} {
+			for seed := range uint64(50) {
+				merge := func(_ context.Context, in []resolver.Sibling) (resolver.Response, error) {
+					in = slices.DeleteFunc(slices.Clone(in), func(s resolver.Sibling) bool { return s.Ancestor })
+					best := in[0]
+					for _, s := range in[1:] {
+						if later(s.TimeMs, best.TimeMs) {
+							best = s
+						}
+					}
+					return resolver.Response{Payload: best.Value}, nil
+				}
+				r := Check(t.Context(), merge, stocks(), Options{Seed: seed + 1, Rounds: rounds, Budget: time.Minute})
+				if r.Outcome != Unlawful || r.Violation.Law != Commutative || len(r.Violation.Inputs) != 2 {
+					t.Fatalf("%s, seed %d: %s, %v", name, seed, r.Outcome, r.Violation)
+				}
+				v := r.Violation
+				if n := len(v.Inputs[0]) + len(v.Inputs[1]); n > 6 || v.TimesMs[0] != v.TimesMs[1] {
+					t.Fatalf("%s, seed %d: %d bytes, times %v", name, seed, n, v.TimesMs)
+				}
+				if !strings.Contains(v.Explain(), "same millisecond") || !strings.Contains(v.String(), "same millisecond") {
+					t.Fatalf("the reader cannot see why:\n%s", v.Explain())
+				}
+			}
+		}
+	}
+}
+
+// TestTimesAreMentionedWhereTheyMatter: sets of four are first tested with equal times, which this fault does not need.
+func TestTimesAreMentionedWhereTheyMatter(t *testing.T) {
+	t.Parallel()
+	merge := shop(func(in []stock) any {
+		s := fold(in, larger)
+		return cut(s, len(s)-max(0, len(in)-3), slices.Sorted(maps.Keys(s)))
+	})
+	tied := false
+	seen := func(ctx context.Context, in []resolver.Sibling) (resolver.Response, error) {
+		tied = tied || len(in) == 4 && in[0].TimeMs == in[3].TimeMs
+		return merge(ctx, in)
+	}
+	r := Check(t.Context(), seen, stocks(), Options{Budget: time.Minute})
+	if r.Outcome != Unlawful || !tied || strings.Contains(r.Violation.Explain(), "millisecond") {
+		t.Fatalf("%s, tied %t, %v", r.Outcome, tied, r.Violation)
+	}
+}
+
 // TestThreeStates: a cap that any two samples pass breaks with three of them, which it takes all of.
 func TestThreeStates(t *testing.T) {
 	capped := shop(func(in []stock) any {

@@ -1,0 +1,156 @@
+package node
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"dynamo/node/cluster"
+	"dynamo/node/coordinator"
+	"dynamo/node/merkle"
+	"dynamo/node/replica"
+	"dynamo/node/ring"
+	"dynamo/node/store"
+	"dynamo/resolver/laws"
+)
+
+const (
+	// metaCertificate and a version's hash in hex is the name under which the disk keeps what the last law
+	// check of it found: a version byte, and JSON.
+	metaCertificate    = "law-certificate/"
+	certificateVersion = 1
+	// maxCertificateBytes bounds the evidence that is kept.
+	maxCertificateBytes = 256 << 10
+	// watchEvery is the pause between two checks on live conflicts, watchBudget how long one takes, watchKeys how
+	// many conflicted keys it takes values from.
+	watchEvery  = time.Minute
+	watchBudget = 500 * time.Millisecond
+	watchKeys   = 8
+)
+
+// certificate is what a law check found, with evidence.
+type certificate struct {
+	Time time.Time `json:"time"`
+	// Live says that the values were those of conflicts at the time, not samples.
+	Live      bool            `json:"live"`
+	Outcome   laws.Outcome    `json:"outcome"`
+	Tested    int             `json:"tested"`
+	Failed    int             `json:"failed"`
+	Laws      map[string]int  `json:"laws,omitempty"`
+	Evidence  []laws.Equation `json:"evidence"`
+	Violation *laws.Violation `json:"violation,omitempty"`
+}
+
+// certify keeps what a check found on this node's disk.
+func (n *Node) certify(id [32]byte, r laws.Report, live bool) {
+	c := certificate{
+		Time: n.o.Now().UTC(), Live: live, Outcome: r.Outcome, Tested: r.Tested, Failed: r.Failed, Laws: r.Laws,
+		Evidence: r.Evidence, Violation: r.Violation,
+	}
+	b, err := json.Marshal(c)
+	for err == nil && len(b) > maxCertificateBytes && len(c.Evidence) > 0 {
+		c.Evidence = c.Evidence[:len(c.Evidence)/2]
+		b, err = json.Marshal(c)
+	}
+	if err == nil {
+		err = n.store.PutMeta(metaCertificate+hex.EncodeToString(id[:]), append([]byte{certificateVersion}, b...))
+	}
+	if err != nil {
+		n.log.Error("the evidence of a law check is not kept", "resolver", hex.EncodeToString(id[:8]), "err", err)
+	}
+}
+
+// certificate returns what the last check on this node found of a version, as JSON; nil for nothing.
+func (n *Node) certificate(id [32]byte) json.RawMessage {
+	b, ok, err := n.store.Meta(metaCertificate + hex.EncodeToString(id[:]))
+	if err != nil {
+		n.log.Error("the evidence of a law check cannot be read", "resolver", hex.EncodeToString(id[:8]), "err", err)
+	}
+	if err != nil || !ok || len(b) < 2 || b[0] != certificateVersion || !json.Valid(b[1:]) {
+		return nil
+	}
+	return b[1:]
+}
+
+// watchLaws goes on checking active resolvers on the conflicts that there are: samples are what the author
+// thought of.
+func (n *Node) watchLaws() {
+	t := time.NewTicker(watchEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-t.C:
+		}
+		v := n.state.View()
+		for _, ks := range v.Keyspaces() {
+			if p := replica.PolicyOf(v, ks); p.Lawful && n.settler.Quarantined(p) == nil {
+				n.watchLaw(v, ks)
+			}
+		}
+	}
+}
+
+// watchLaw checks the active version of a keyspace on live siblings. One that breaks a law there is not
+// called any more: the siblings are kept.
+func (n *Node) watchLaw(v *cluster.View, ks cluster.Keyspace) {
+	p := replica.PolicyOf(v, ks)
+	values := n.liveSiblings(v, ks)
+	if len(values) < 2 || !n.settler.Loaded(p.Module) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(n.ctx, 2*watchBudget)
+	defer cancel()
+	m, err := n.settler.Load(ctx, p.Module)
+	if err != nil {
+		return // merges say so louder
+	}
+	r := laws.CheckModule(ctx, m, ks.Name, ks.MaxValueBytes, values, laws.Options{Budget: watchBudget, Seed: n.draw(1 << 63)})
+	if r.Outcome != laws.Unlawful {
+		return
+	}
+	n.log.Error("a resolver breaks a law on values of the keyspace", "keyspace", ks.Name,
+		"resolver", hex.EncodeToString(p.Module[:8]), "violation", r.Violation.String())
+	n.certify(p.Module, r, true)
+	if err := n.settler.Condemn(p, string(coordinator.CodeResolverUnlawful), fmt.Sprintf("it broke the law %q on values of the keyspace", r.Violation.Law)); err != nil {
+		n.log.Error("the quarantine of a resolver is not on the disk", "keyspace", ks.Name, "err", err)
+	}
+}
+
+// liveSiblings returns values of a few conflicted keys that this node holds, from a random partition on.
+func (n *Node) liveSiblings(v *cluster.View, ks cluster.Keyspace) [][]byte {
+	var keys []store.Ref
+	q := v.Ring.Q()
+	from := int(n.draw(uint64(q)))
+	for i := 0; i < q && len(keys) < watchKeys; i++ {
+		id := store.TreeID{Partition: ring.Partition((from + i) % q), Keyspace: ks.ID()}
+		if root, _ := n.store.TreeRoot(id); root.IsZero() {
+			continue
+		}
+		err := n.store.Entries(id, 0, merkle.Positions, nil, func(e store.Entry) bool {
+			if e.Flags&store.EntrySiblings != 0 {
+				keys = append(keys, store.Ref{Partition: id.Partition, Keyspace: id.Keyspace, Key: e.Key})
+			}
+			return len(keys) < watchKeys
+		})
+		if err != nil {
+			return nil // told and repaired elsewhere
+		}
+	}
+	var out [][]byte
+	for _, ref := range keys {
+		rec, err := n.store.Get(ref)
+		if err != nil {
+			continue // as above
+		}
+		for _, version := range rec.Object.Versions {
+			if !version.Deleted {
+				out = append(out, version.Bytes)
+			}
+		}
+	}
+	return out
+}
