@@ -63,6 +63,8 @@ type spaceGuard struct {
 		sync.Mutex
 		calm                    int
 		owed, hopeless, failing bool
+		// fresh says that the ballast was made by this boot.
+		fresh bool
 	}
 }
 
@@ -266,7 +268,10 @@ func (g *spaceGuard) remove() bool {
 func (g *spaceGuard) renew() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.full.Load() && (!g.held.Load() || g.remove()) {
+	if g.full.Load() || g.mu.fresh {
+		return
+	}
+	if !g.held.Load() || g.remove() {
 		g.make()
 	}
 }
@@ -286,6 +291,7 @@ func (g *spaceGuard) make() {
 		return
 	}
 	g.held.Store(true)
+	g.mu.fresh = true
 }
 
 // Space returns the present figures of the guard.
