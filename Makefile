@@ -36,7 +36,7 @@ lint: ## formatting, vet, staticcheck, modernisers
 unit: ## all tests under the race detector, the simulated and the real cluster among them; storm has its own
 	$(GO) test -race -timeout 10m $$($(GO) list ./... | grep -v /tests/chaos)
 
-fuzz-short: FUZZTIME = 2s
+fuzz-short: FUZZTIME = 1s
 fuzz-short: fuzz ## every fuzz target for a moment
 
 fuzz: ## every fuzz target for FUZZTIME

@@ -16,9 +16,12 @@ import (
 // lawRounds bounds a check whose merges are fast; slow ones end by time.
 const lawRounds = 40
 
-// birthBudget is how long the check of a resolver may take that the cluster file names: the node is not ready
-// before that.
-const birthBudget = time.Second
+// birthBudget and birthRounds bound the check of a resolver that the cluster file names: the node is not ready
+// before that, and all nodes do it.
+const (
+	birthBudget = time.Second
+	birthRounds = 8
+)
 
 // liveSamples bounds how many values of the keyspace a law check takes from this node's disk.
 const liveSamples = 64
@@ -32,7 +35,7 @@ func (n *Node) checkLaws(ctx context.Context, ks cluster.Keyspace, m *resolver.M
 	samples = append(samples, n.liveValues(ks)...)
 	o := laws.Options{Rounds: lawRounds}
 	if !n.isReady() {
-		o.Budget = birthBudget
+		o.Budget, o.Rounds = birthBudget, birthRounds
 	}
 	r := laws.CheckModule(ctx, m, ks.Name, ks.MaxValueBytes, samples, o)
 	n.certify(m.SHA256(), r, false)
