@@ -58,7 +58,8 @@ func hostile(size int) map[string]string {
 	}
 }
 
-// TestHostileValues end as a refusal by the module or in JSON, within the time and the instructions of one merge.
+// TestHostileValues end as a refusal by the module or in JSON. They have more fuel than a merge by default, so that all
+// of the code is reached; TestDefaultFuel tests that.
 func TestHostileValues(t *testing.T) {
 	limits := resolver.DefaultLimits()
 	limits.Timeout = 10 * time.Second // for busy machines; a tenth of a second to half a second is usual
@@ -78,6 +79,40 @@ func TestHostileValues(t *testing.T) {
 		for what, value := range values {
 			got, err := merge(m, valid, value)
 			if err != nil && !refused(err) {
+				t.Errorf("%s of %s: %v", name, what, err)
+			}
+			if err == nil && name != "lww" && !json.Valid([]byte(got)) {
+				t.Errorf("%s of %s is no JSON: %.80q", name, what, got)
+			}
+		}
+	}
+}
+
+// TestDefaultFuel: with the limits of a merge by default, values of the sizes that README.md names are merged, and hostile
+// ones of 1 MiB end in JSON, a refusal or without fuel.
+func TestDefaultFuel(t *testing.T) {
+	r := newRuntime(t)
+	var low, high strings.Builder
+	for i := range 6900 {
+		fmt.Fprintf(&low, `"sku-%07d":%d,`, 2*i, i)
+		fmt.Fprintf(&high, `"sku-%07d":%d,`, 2*i+1, i)
+	}
+	shape := map[string]string{"cart": `{"items":{%s}}`, "pn-counter": `{"p":{%s}}`, "json-merge": `{%s}`}
+	bad := hostile(mib)
+	for _, name := range plugins.Names() {
+		m, valid := load(t, r, name), readVectors(t, name).Valid
+		if s := shape[name]; s != "" {
+			a, b := fmt.Sprintf(s, strings.TrimSuffix(low.String(), ",")), fmt.Sprintf(s, strings.TrimSuffix(high.String(), ","))
+			if _, err := merge(m, a, b); err != nil {
+				t.Errorf("%s of %d and %d bytes: %v", name, len(a), len(b), err)
+			}
+		}
+		if name != "json-merge" && name != "or-set" { // one reads every JSON object, the other has a reader of its own on top
+			continue
+		}
+		for what, value := range bad {
+			got, err := merge(m, valid, value)
+			if err != nil && !refused(err) && resolver.CodeOf(err) != resolver.CodeFuel {
 				t.Errorf("%s of %s: %v", name, what, err)
 			}
 			if err == nil && name != "lww" && !json.Valid([]byte(got)) {

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"dynamo/examples/cart-merge/cart"
 )
 
 // against compares a plugin with a model of it in Go, on random states.
@@ -62,6 +64,38 @@ func TestCartModel(t *testing.T) {
 			all.Items.raise(unmarshal[cart](t, s).Items)
 		}
 		return all
+	})
+}
+
+// TestCartOfTheExample: both implementations of the rule accept the same carts and give the same bytes, but for the
+// SKUs that README.md names.
+func TestCartOfTheExample(t *testing.T) {
+	m := load(t, newRuntime(t), "cart")
+	same := func(a, b string) (got, want string, ok bool) {
+		got, err := merge(m, a, b)
+		want2, err2 := cart.Merge([][]byte{[]byte(a), []byte(b)})
+		return got, string(want2), got == string(want2) && (err == nil) == (err2 == nil)
+	}
+	for _, sku := range []string{`\ufffd`, "\ufffd", `\u2028`, "\u2028", "\u2029"} {
+		if got, want, ok := same(`{"items":{"`+sku+`":1}}`, `{"items":{}}`); ok {
+			t.Errorf("SKU %s: both give %q and %q: correct README.md", sku, got, want)
+		}
+	}
+	skus := []string{``, `a`, `\u0061`, `\u0000`, `\u001f`, `\b\f\n\r\t`, `\"\\\/`, `<&>`, "\x7f", "\ufeff", "\ufffe", `\ud83d\ude00`, `\ud83d`, "\xff", "\x01"}
+	quantities := []string{"0", "7", "9007199254740991", "9007199254740992", "-0", "-1", "01", "1.0", "1e2", `"1"`, "null"}
+	for _, sku := range skus {
+		for _, q := range quantities {
+			a := `{"items":{"` + sku + `":` + q + `}}`
+			if got, want, ok := same(a, `{"items":{"b":1}}`); !ok {
+				t.Errorf("%s: %q, the example's is %q", a, got, want)
+			}
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := draw{t}.state("cart"), draw{t}.state("cart")
+		if got, want, ok := same(a, b); !ok {
+			t.Fatalf("%s and %s: %q, the example's is %q", a, b, got, want)
+		}
 	})
 }
 

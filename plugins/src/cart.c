@@ -1,5 +1,5 @@
-// cart: {"items":{SKU:quantity}}, each SKU with its largest quantity. It is the rule of examples/cart-merge, byte for
-// byte.
+// cart: {"items":{SKU:quantity}}, each SKU with its largest quantity. It is the rule of examples/cart-merge;
+// README.md names the SKUs that the two spell differently.
 #include "../lib/plugin.h"
 
 #define SHAPE "not a cart, {\"items\":{SKU:quantity}}"
