@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"dynamo/node/cluster"
+	"dynamo/node/conflict"
 	"dynamo/node/coordinator"
 	"dynamo/node/merkle"
 	"dynamo/node/replica"
@@ -98,8 +99,8 @@ func (n *Node) watchLaws() {
 // called any more: the siblings are kept.
 func (n *Node) watchLaw(v *cluster.View, ks cluster.Keyspace) {
 	p := replica.PolicyOf(v, ks)
-	values := n.liveSiblings(v, ks)
-	if len(values) < 2 || !n.settler.Loaded(p.Module) {
+	conflicts := n.liveConflicts(v, ks)
+	if len(conflicts) == 0 || !n.settler.Loaded(p.Module) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(n.ctx, 2*watchBudget)
@@ -108,10 +109,18 @@ func (n *Node) watchLaw(v *cluster.View, ks cluster.Keyspace) {
 	if err != nil {
 		return // merges say so louder
 	}
-	r := laws.CheckModule(ctx, m, ks.Name, ks.MaxValueBytes, values, laws.Options{Budget: watchBudget, Seed: n.draw(1 << 63)})
-	if r.Outcome != laws.Unlawful {
-		return
+	for _, c := range conflicts {
+		r := laws.CheckModule(ctx, m, ks.Name, c.key, ks.MaxValueBytes, c.values,
+			laws.Options{Budget: watchBudget / watchKeys, Seed: n.draw(1 << 63), Verbatim: true})
+		if r.Outcome == laws.Unlawful {
+			n.condemn(p, ks, r)
+			return
+		}
 	}
+}
+
+// condemn ends the use of a version that broke a law on values of the keyspace, and keeps the evidence.
+func (n *Node) condemn(p conflict.Policy, ks cluster.Keyspace, r laws.Report) {
 	n.log.Error("a resolver breaks a law on values of the keyspace", "keyspace", ks.Name,
 		"resolver", hex.EncodeToString(p.Module[:8]), "violation", r.Violation.String())
 	n.certify(p.Module, r, true)
@@ -120,8 +129,14 @@ func (n *Node) watchLaw(v *cluster.View, ks cluster.Keyspace) {
 	}
 }
 
-// liveSiblings returns values of a few conflicted keys that this node holds, from a random partition on.
-func (n *Node) liveSiblings(v *cluster.View, ks cluster.Keyspace) [][]byte {
+// conflicted is a key, and the values of its siblings.
+type conflicted struct {
+	key    []byte
+	values [][]byte
+}
+
+// liveConflicts returns a few keys with siblings that this node holds, from a random partition on.
+func (n *Node) liveConflicts(v *cluster.View, ks cluster.Keyspace) []conflicted {
 	var keys []store.Ref
 	q := v.Ring.Q()
 	from := int(n.draw(uint64(q)))
@@ -140,16 +155,20 @@ func (n *Node) liveSiblings(v *cluster.View, ks cluster.Keyspace) [][]byte {
 			return nil // told and repaired elsewhere
 		}
 	}
-	var out [][]byte
+	var out []conflicted
 	for _, ref := range keys {
 		rec, err := n.store.Get(ref)
 		if err != nil {
 			continue // as above
 		}
+		c := conflicted{key: ref.Key}
 		for _, version := range rec.Object.Versions {
 			if !version.Deleted {
-				out = append(out, version.Bytes)
+				c.values = append(c.values, version.Bytes)
 			}
+		}
+		if len(c.values) > 1 {
+			out = append(out, c)
 		}
 	}
 	return out

@@ -37,7 +37,7 @@ func (n *Node) checkLaws(ctx context.Context, ks cluster.Keyspace, m *resolver.M
 	if !n.isReady() {
 		o.Budget, o.Rounds = birthBudget, birthRounds
 	}
-	r := laws.CheckModule(ctx, m, ks.Name, ks.MaxValueBytes, samples, o)
+	r := laws.CheckModule(ctx, m, ks.Name, nil, ks.MaxValueBytes, samples, o)
 	n.certify(m.SHA256(), r, false)
 	return lawAnswer(r, len(samples))
 }

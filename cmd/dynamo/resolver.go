@@ -152,7 +152,7 @@ func (k checkReport) run(c *cobra.Command, form output, m *resolver.Module, samp
 	if onTerminal(c.ErrOrStderr()) {
 		o.Progress = func(p laws.Progress) { showProgress(c.ErrOrStderr(), p) }
 	}
-	r := laws.CheckModule(c.Context(), m, "check", resolver.DefaultLimits().OutputBytes, samples, o)
+	r := laws.CheckModule(c.Context(), m, "check", nil, resolver.DefaultLimits().OutputBytes, samples, o)
 	if o.Progress != nil {
 		fmt.Fprint(c.ErrOrStderr(), clearLine)
 	}

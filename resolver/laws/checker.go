@@ -266,7 +266,7 @@ func (c *checker) inputs(n int) []value {
 			v = c.pool[(n+i)%c.samples]
 		} else {
 			v = c.pool[c.rng.IntN(len(c.pool))]
-			if i == 0 || c.rng.IntN(3) == 0 {
+			if !c.o.Verbatim && (i == 0 || c.rng.IntN(3) == 0) {
 				v = c.mutated(v)
 			}
 		}

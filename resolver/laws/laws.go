@@ -59,6 +59,8 @@ type Options struct {
 	Seed uint64
 	// Rounds is how many sets of siblings are tested at the most [200].
 	Rounds int
+	// Verbatim leaves mutations out: the values were observed, and nobody says that a client would write others.
+	Verbatim bool
 	// Deletes says that the module wants to see concurrent deletes, so they are among the inputs.
 	Deletes bool
 	// Evidence bounds the equations that the report lists [32]; the values in them have 64 KiB at the most.
@@ -120,11 +122,15 @@ func Check(ctx context.Context, merge Merge, samples [][]byte, o Options) Report
 	return c.report
 }
 
-// CheckModule is Check of a compiled module, on behalf of a keyspace whose values have at most maxValueBytes.
-func CheckModule(ctx context.Context, m *resolver.Module, keyspace string, maxValueBytes int, samples [][]byte, o Options) Report {
+// CheckModule is Check of a compiled module, on behalf of a key of a keyspace whose values have at most
+// maxValueBytes. Without a key the module is told that it is "law-check".
+func CheckModule(ctx context.Context, m *resolver.Module, keyspace string, key []byte, maxValueBytes int, samples [][]byte, o Options) Report {
 	o.Deletes = m.WantsDeleted()
+	if len(key) == 0 {
+		key = []byte("law-check")
+	}
 	merge := func(ctx context.Context, in []resolver.Sibling) (resolver.Response, error) {
-		resp, _, err := m.Merge(ctx, resolver.Request{Keyspace: keyspace, Key: []byte("law-check"), Siblings: in}, maxValueBytes)
+		resp, _, err := m.Merge(ctx, resolver.Request{Keyspace: keyspace, Key: key, Siblings: in}, maxValueBytes)
 		return resp, err
 	}
 	return Check(ctx, merge, samples, o)

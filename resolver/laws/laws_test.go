@@ -54,6 +54,47 @@ func lists(s ...string) [][]byte {
 	return out
 }
 
+// TestVerbatim: a union that merges sorted lists as they come is lawful for clients that sort theirs. It would
+// accept mutated ones, too, but is never shown any.
+func TestVerbatim(t *testing.T) {
+	strange := 0
+	merge := merger(func(in [][]string) ([]string, error) {
+		for _, s := range slices.Concat(in...) {
+			if len(s) != 1 || s[0] < 'a' || s[0] > 'i' {
+				strange++
+			}
+		}
+		out := in[0]
+		for _, l := range in[1:] {
+			var both []string
+			for i, j := 0, 0; i < len(out) || j < len(l); {
+				switch {
+				case j == len(l) || i < len(out) && out[i] < l[j]:
+					both, i = append(both, out[i]), i+1
+				case i == len(out) || l[j] < out[i]:
+					both, j = append(both, l[j]), j+1
+				default:
+					both, i, j = append(both, l[j]), i+1, j+1
+				}
+			}
+			out = both
+		}
+		return out, nil
+	})
+	samples := lists("a,b,c,d,e", "b,c,f,g", "d,e,h", "a,e,f,i")
+	for seed := range uint64(8) {
+		if r := Check(t.Context(), merge, samples, Options{Seed: seed + 1, Verbatim: true}); r.Outcome != Lawful {
+			t.Fatalf("seed %d: %s: %v", seed+1, r.Outcome, r.Violation)
+		}
+	}
+	if strange > 0 {
+		t.Fatalf("%d items that nobody wrote", strange)
+	}
+	if Check(t.Context(), merge, samples, Options{}); strange == 0 {
+		t.Fatal("no mutations even when they are asked for")
+	}
+}
+
 func TestCheck(t *testing.T) {
 	calls := 0
 	rng := rand.New(rand.NewPCG(1, 1))
