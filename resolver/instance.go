@@ -40,6 +40,7 @@ func (m *Module) instantiate(ctx context.Context) (_ *instance, err error) {
 	}))
 	in.module, err = m.engine.InstantiateModule(ctx, m.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
 	if err != nil {
+		in.memory.Free()
 		return nil, failure(ctx, "start", err)
 	}
 	for _, name := range append([]string{fuel.GlobalFuel, fuel.GlobalDepth}, m.globals...) {
@@ -78,6 +79,7 @@ func (in *instance) call(ctx context.Context, name string, args ...uint64) ([]ui
 // close frees what the engine holds for the instance.
 func (in *instance) close(ctx context.Context) {
 	_ = in.module.Close(context.WithoutCancel(ctx)) // an instance without files has nothing to fail on
+	in.memory.Free()
 }
 
 // bytes is the memory that the instance takes while it is idle.

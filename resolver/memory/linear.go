@@ -7,14 +7,21 @@ const wasmPageBytes = 64 << 10
 // that is given back.
 const MaxSpareBytes = 4 << 20
 
+// mappedBytes is the size from which on a memory is a mapping. It need not be copied to grow, takes no more than was
+// written, and goes when it is freed: buffers of 64 MiB that wait for the garbage collector add up.
+const mappedBytes = 1 << 20
+
 // Linear is the linear memory of one instance. It is what wazero calls a LinearMemory, and for the
-// goroutine that runs the instance.
+// goroutine that runs the instance. Free it.
 //
 // The engine can only grow a memory. But it takes what Reallocate returns for the memory, whatever it
 // asked for; so resize lets it ask for a page more and hands out less.
 type Linear struct {
 	// buf is all there is. What lies beyond high is zero.
 	buf []byte
+	// mapped says that buf is a mapping of most bytes. What lies beyond touched was never written, or was discarded.
+	mapped  bool
+	touched uint64
 	// high is the largest size that the engine had since the last Restore.
 	high uint64
 	// most is the largest size that the module may have, in bytes.
@@ -44,20 +51,43 @@ func (l *Linear) Reallocate(size uint64) []byte {
 		return nil
 	}
 	if size > uint64(len(l.buf)) {
-		// By half of it more, so that a module which grows page by page is not copied each time.
-		grown := make([]byte, max(size, min(l.most, uint64(len(l.buf))/2*3)))
-		copy(grown, l.buf)
-		l.buf = grown
+		l.enlarge(size)
 	}
+	l.touched = max(l.touched, size)
 	l.high = max(l.high, size)
 	return l.buf[:size:size]
 }
 
-// Free gives the memory back.
-func (l *Linear) Free() { l.buf = nil }
+// enlarge brings buf to a size at least.
+func (l *Linear) enlarge(size uint64) {
+	if size >= mappedBytes {
+		if grown := reserve(l.most); grown != nil {
+			copy(grown, l.buf)
+			l.buf, l.mapped = grown, true
+			return
+		}
+	}
+	// By half of it more, so that a module which grows page by page is not copied each time.
+	grown := make([]byte, max(size, min(l.most, uint64(len(l.buf))/2*3)))
+	copy(grown, l.buf)
+	l.buf = grown
+}
+
+// Free gives the memory back. What Reallocate returned must not be used any more.
+func (l *Linear) Free() {
+	if l.mapped {
+		release(l.buf)
+	}
+	l.buf, l.mapped = nil, false
+}
 
 // Bytes is how much memory is held.
-func (l *Linear) Bytes() int { return len(l.buf) }
+func (l *Linear) Bytes() int {
+	if l.mapped {
+		return int(l.touched)
+	}
+	return len(l.buf)
+}
 
 // Take copies what the engine has.
 func (l *Linear) Take(e Engine) *Snapshot { return Take(l.buf[:e.Size()]) }
@@ -65,8 +95,8 @@ func (l *Linear) Take(e Engine) *Snapshot { return Take(l.buf[:e.Size()]) }
 // Restore makes the memory what it was when s was taken, in size and content, and reports whether that was possible:
 // a memory at its declared maximum does not shrink.
 func (l *Linear) Restore(e Engine, s *Snapshot) bool {
-	if e.Size() > uint32(s.size) && len(l.buf) > s.size+MaxSpareBytes {
-		l.buf, l.high = make([]byte, s.size), 0
+	if e.Size() > uint32(s.size) && l.Bytes() > s.size+MaxSpareBytes {
+		l.shrink(uint64(s.size))
 	}
 	if !l.resize(e, uint32(s.size)) {
 		return false
@@ -74,6 +104,16 @@ func (l *Linear) Restore(e Engine, s *Snapshot) bool {
 	s.restore(l.buf[:l.high])
 	l.high = uint64(s.size)
 	return true
+}
+
+// shrink gives the memory beyond a size back.
+func (l *Linear) shrink(size uint64) {
+	switch {
+	case !l.mapped:
+		l.buf, l.high = make([]byte, size), 0
+	case discard(l.buf[size:l.touched]):
+		l.touched, l.high = size, min(l.high, size)
+	}
 }
 
 func (l *Linear) resize(e Engine, size uint32) bool {

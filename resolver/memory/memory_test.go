@@ -76,6 +76,7 @@ func TestLinear(t *testing.T) {
 		least := rapid.Uint32Range(0, 3).Draw(t, "least")
 		most := least + rapid.Uint32Range(1, 100).Draw(t, "more")
 		e := &engine{l: NewLinear(uint64(most) * wasmPageBytes), most: most}
+		defer e.l.Free()
 		e.b = e.l.Reallocate(uint64(least) * wasmPageBytes)
 		scribble(t, e.b)
 		want := bytes.Clone(e.b)
