@@ -133,7 +133,7 @@ func TestAcceptedCompilesSoon(t *testing.T) {
 		"ifs":    rep(slices.Concat(i32(0), ops(opIf, 0x40, opEnd)), 10_000/part),
 		"br_if":  slices.Concat(ops(opBlock, 0x40), rep(slices.Concat(i32(0), ops(opBrIf, 0)), 10_000/part), ops(opEnd)),
 		"tables": rep(slices.Concat(ops(opBlock, 0x40), i32(0), ops(opBrTable, 2, 0, 0, 0, opEnd)), 7000/part),
-		"bulk":   rep(slices.Concat(i32(0), i32(0), i32(0), ops(0xfc, 11, 0)), 2500/part),
+		"bulk":   rep(slices.Concat(i32(0), i32(0), i32(0), ops(0xfc, 11, 0)), 2300/part),
 		"alive":  alive(aliveLocals, 300/part),
 	}
 	r := newRuntime(t, DefaultLimits())

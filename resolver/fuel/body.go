@@ -406,6 +406,7 @@ func (m *module) mention(f *flow, op byte, at int) {
 // opMemoryGrow.
 func (m *module) bulk(f *flow, code byte, at int) {
 	f.bulks = true
+	m.long = m.long || splits(code)
 	f.temps[nanSlot(I32)] = true
 	f.at(weightBulk)
 	f.add(node{kind: nodeBulk, aux: code, at: int32(at), end: int32(m.c.pos)})

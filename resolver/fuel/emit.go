@@ -32,7 +32,9 @@ type writer struct {
 	out   []byte
 	fuel  uint64 // index of the global, as depth
 	depth uint64
-	yield uint64        // index of the function
+	yield uint64 // index of the function
+	fill  uint64 // index of the function that does most of a long memory.fill, as copy
+	copy  uint64
 	temps [slots]uint64 // indices of the temporaries
 	level int32         // blocks that are open
 	held  bool          // the body is in a block of its own
@@ -163,6 +165,9 @@ func (w *writer) canonical(aux uint8) {
 func (w *writer) size(code uint8) {
 	t := w.temps[slotI32]
 	w.opIndex(opLocalTee, t)
+	if splits(code) {
+		w.pieces(code, t)
+	}
 	w.opIndex(opLocalGet, t)
 	w.op(opI64ExtendI32U)
 	switch code {

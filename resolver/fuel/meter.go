@@ -28,8 +28,8 @@ func NewMeter(limit, slice uint64) *Meter {
 	return &Meter{limit: min(limit, maxUnits), slice: min(slice, maxUnits)}
 }
 
-// DefaultSlice is a millisecond or so of work.
-const DefaultSlice = 1 << 20
+// DefaultSlice is less than a millisecond of computing, and two or three of filling memory that was never used.
+const DefaultSlice = 1 << 19
 
 // Yield is called with the value of GlobalFuel when the module calls
 // ImportYield, and returns its new value: the module goes on if err is nil,

@@ -61,6 +61,7 @@ type module struct {
 	dataSeen  int  // segments
 	elements  int  // segments
 	dirty     bool // changes tables or segments
+	long      bool // has instructions that are done in pieces
 
 	locals    int64   // in all functions
 	units     []int64 // for each body: what its callers pay for it, or 0

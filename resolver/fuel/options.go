@@ -23,7 +23,7 @@ const (
 
 // Version is that of prices, limits and inserted code. Nodes of another version
 // may count another fuel for the same run.
-const Version = 1
+const Version = 2
 
 // Options of Rewrite. The zero value of a field means its default.
 type Options struct {
@@ -47,7 +47,7 @@ func (o Options) withDefaults() Options {
 	if o.Depth <= 0 {
 		o.Depth = 1000
 	}
-	o.MemoryPages = min(o.MemoryPages, 65536)
+	o.MemoryPages = min(o.MemoryPages, 65535) // so that no piece of work ends at the last address: see split.go
 	o.Depth = min(o.Depth, maxDepth)
 	return o
 }

@@ -43,6 +43,8 @@ func Rewrite(module []byte, o Options) (Result, error) {
 			content = m.rewriteTypes(s)
 		case sectionImport:
 			content = m.rewriteImports(s, yield)
+		case sectionFunction:
+			content = m.rewriteFunctions(s)
 		case sectionCode:
 			content = code
 		default:
@@ -162,6 +164,19 @@ func (m *module) rewriteImports(s section, yield uint32) []byte {
 	return binary.AppendUvarint(append(out, byte(KindFunction)), uint64(yield))
 }
 
+// rewriteFunctions adds the functions of split.go, if need be.
+func (m *module) rewriteFunctions(s section) []byte {
+	if !m.long {
+		return m.c.b[s.start:s.end]
+	}
+	out := binary.AppendUvarint(nil, uint64(len(m.bodies)+splitFunctions))
+	out = append(out, m.c.b[m.entries(s):s.end]...)
+	for range splitFunctions {
+		out = binary.AppendUvarint(out, uint64(m.typeIndex(threeToThree())))
+	}
+	return out
+}
+
 func (m *module) rewriteTables() []byte {
 	if len(m.tables) == 0 {
 		return nil
@@ -215,7 +230,13 @@ func (m *module) rewriteCode() []byte {
 	}
 	m.c.section = sectionName(sectionCode)
 	w := writer{m: m, fuel: uint64(len(m.globals)), depth: uint64(len(m.globals)) + 1, yield: uint64(m.imported)}
-	out := binary.AppendUvarint(nil, uint64(len(m.bodies)))
+	count := len(m.bodies)
+	if m.long {
+		w.fill, w.copy = uint64(len(m.functions))+1, uint64(len(m.functions))+2
+		count += splitFunctions
+		m.typeIndex(threeToThree())
+	}
+	out := binary.AppendUvarint(nil, uint64(count))
 	for i, b := range m.bodies {
 		m.c.function = m.imported + i
 		m.walk(b)
@@ -233,6 +254,9 @@ func (m *module) rewriteCode() []byte {
 			return nil
 		}
 	}
+	if m.long {
+		out = append(append(out, w.splitFill()...), w.splitCopy()...)
+	}
 	return out
 }
 
@@ -244,6 +268,10 @@ func (m *module) weigh(small bool) {
 			f.height = int64(n.height)
 			f.at(weightBranch)
 			f.across()
+			if n.kind == nodeBulk && splits(n.aux) {
+				f.at(weightBranch)
+				f.across()
+			}
 		}
 	}
 	m.checkCost(f)
