@@ -49,12 +49,12 @@ func installHost(ctx context.Context, r wazero.Runtime) error {
 		if f.Returns {
 			results = []api.ValueType{api.ValueTypeI32}
 		}
-		builder.NewFunctionBuilder().WithGoModuleFunction(hostFunction{f.Params, f.Call, f.Work}, valueTypes(f.Params), results).Export(name)
+		builder.NewFunctionBuilder().WithGoModuleFunction(hostFunction{f.Params, f.Call, f.Work, name == "random_get"}, valueTypes(f.Params), results).Export(name)
 	}
 	if _, err := builder.Instantiate(ctx); err != nil {
 		return err
 	}
-	logger := hostFunction{"ii", logText, wasi.SizeOfSecond}
+	logger := hostFunction{"ii", logText, wasi.SizeOfSecond, false}
 	if _, err := r.NewHostModuleBuilder(fuel.ImportModule).NewFunctionBuilder().
 		WithGoModuleFunction(api.GoModuleFunc(yield), nil, nil).Export(fuel.ImportYield).Instantiate(ctx); err != nil {
 		return err
@@ -81,18 +81,26 @@ type hostFunction struct {
 	call   func(w *wasi.World, memory wasi.Memory, args []uint64) (uint32, *wasi.Stop)
 	// work counts the bytes that a call works on, at most; nil: few.
 	work func(memory wasi.Memory, args []uint64) uint64
+	// divisible says that the work on so many bytes at an address can be done in pieces, one after the other: random
+	// numbers are a stream.
+	divisible bool
 }
 
 // yield is what modules call when their slice of fuel is used up. The engine turns a panic into the error
 // of the call into the module.
-func yield(ctx context.Context, m api.Module, _ []uint64) {
-	t := turnOf(ctx)
-	// The engine's code cannot be preempted: this is where others get the processor, timers among them.
-	runtime.Gosched()
+func yield(ctx context.Context, m api.Module, _ []uint64) { pay(ctx, m, 0) }
+
+// pay takes fuel for work of the host. When a slice of it is over, it looks at the time limit.
+func pay(ctx context.Context, m api.Module, units uint64) {
+	g := m.ExportedGlobal(fuel.GlobalFuel)
+	if int64(g.Get()) < int64(units) {
+		// The engine's code cannot be preempted: this is where others get the processor, timers among them.
+		runtime.Gosched()
+	}
 	if ctx.Err() != nil {
 		panic(sys.NewExitError(sys.ExitCodeDeadlineExceeded))
 	}
-	if err := t.take(m.ExportedGlobal(fuel.GlobalFuel), 0); err != nil {
+	if err := turnOf(ctx).take(g, units); err != nil {
 		panic(err)
 	}
 }
@@ -124,27 +132,39 @@ const bytesPerUnit = 2
 // since a module can spend nearly all of its time here, and pays for its work in
 // advance. The engine turns a panic into the error of the call into the module.
 func (f hostFunction) Call(ctx context.Context, m api.Module, stack []uint64) {
-	t := turnOf(ctx)
-	if ctx.Err() != nil {
-		panic(sys.NewExitError(sys.ExitCodeDeadlineExceeded))
-	}
 	for i, p := range f.params {
 		if p == 'i' { // the engine leaves the upper half of an i32 undefined
 			stack[i] = uint64(uint32(stack[i]))
 		}
 	}
+	args := stack[:len(f.params)]
+	var work uint64
 	if f.work != nil {
-		if err := t.take(m.ExportedGlobal(fuel.GlobalFuel), f.work(m.Memory(), stack[:len(f.params)])/bytesPerUnit); err != nil {
-			panic(err)
+		work = f.work(m.Memory(), args)
+	}
+	if f.divisible {
+		for ; work > pieceBytes; work -= pieceBytes {
+			f.part(ctx, m, []uint64{args[0], pieceBytes}, pieceBytes)
+			args[0], args[1] = args[0]+pieceBytes, args[1]-pieceBytes
 		}
 	}
-	errno, stop := f.call(t.world, m.Memory(), stack[:len(f.params)])
-	if stop != nil {
-		panic(sys.NewExitError(stop.ExitCode))
-	}
+	errno := f.part(ctx, m, args, work)
 	if len(stack) > 0 {
 		stack[0] = uint64(errno)
 	}
+}
+
+// pieceBytes is a multiple of bytesPerUnit, and takes less than a millisecond.
+const pieceBytes = 1 << 20
+
+// part pays and does the work.
+func (f hostFunction) part(ctx context.Context, m api.Module, args []uint64, work uint64) (errno uint32) {
+	pay(ctx, m, work/bytesPerUnit)
+	errno, stop := f.call(turnOf(ctx).world, m.Memory(), args)
+	if stop != nil {
+		panic(sys.NewExitError(stop.ExitCode))
+	}
+	return errno
 }
 
 // logText is dynamo.log(ptr, len). A bad address says nothing.

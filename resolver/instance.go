@@ -28,6 +28,7 @@ type instance struct {
 // dynamo_configure_v1. It is immutable, and the same for all instances of a module.
 type state struct {
 	memory      *memory.Snapshot
+	initial     memory.Extent // of an instance before _initialize
 	globals     []uint64
 	monotonicNs uint64 // where the monotonic clock stands
 }
@@ -99,10 +100,20 @@ func (in *instance) save(w *wasi.World) *state {
 
 // restore brings an instance to a saved state and reports whether that was possible.
 func (in *instance) restore(s *state) bool {
+	in.setGlobals(s)
+	return in.memory.Restore(in.module.Memory(), s.memory)
+}
+
+// restoreNew does so with an instance that was just made.
+func (in *instance) restoreNew(s *state) bool {
+	in.setGlobals(s)
+	return in.memory.RestoreNew(in.module.Memory(), s.memory, s.initial)
+}
+
+func (in *instance) setGlobals(s *state) {
 	for i, g := range in.globals {
 		g.Set(s.globals[i])
 	}
-	return in.memory.Restore(in.module.Memory(), s.memory)
 }
 
 // fresh returns an instance in the module's first state, and where its monotonic clock stands: an idle
@@ -124,14 +135,19 @@ func (m *Module) fresh(ctx context.Context) (*instance, uint64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
+	var initial memory.Extent
+	if s == nil && m.restorable {
+		initial = in.memory.Extent(in.module.Memory())
+	}
 	if s != nil {
-		if !in.restore(s) {
+		if !in.restoreNew(s) {
 			err = failf(CodeInternal, "a new instance cannot be brought to its first state")
 		}
 	} else if err = m.boot(ctx, in); err == nil {
 		s = &state{monotonicNs: w.MonotonicNs()}
 		if m.restorable {
 			s = in.save(w)
+			s.initial = initial
 			m.state.CompareAndSwap(nil, s)
 		}
 		if !m.spoke.Swap(true) {

@@ -92,6 +92,19 @@ func (l *Linear) Bytes() int {
 // Take copies what the engine has.
 func (l *Linear) Take(e Engine) *Snapshot { return Take(l.buf[:e.Size()]) }
 
+// Extent says where what the engine has is not zero.
+func (l *Linear) Extent(e Engine) Extent { return extent(l.buf[:e.Size()]) }
+
+// RestoreNew does what Restore does, in less time, with a memory whose Extent is known and which is not larger
+// than when s was taken.
+func (l *Linear) RestoreNew(e Engine, s *Snapshot, known Extent) bool {
+	if !l.resize(e, uint32(s.size)) {
+		return false
+	}
+	s.restoreNew(l.buf[:l.high], known)
+	return true
+}
+
 // Restore makes the memory what it was when s was taken, in size and content, and reports whether that was possible:
 // a memory at its declared maximum does not shrink.
 func (l *Linear) Restore(e Engine, s *Snapshot) bool {

@@ -103,6 +103,34 @@ func TestLinear(t *testing.T) {
 	})
 }
 
+// TestRestoreNew: what starts in the same way becomes what the other was when the snapshot was taken.
+func TestRestoreNew(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		begin := memories(t)
+		one, other := &engine{l: NewLinear(wasmPageBytes * 40), most: 40}, &engine{l: NewLinear(wasmPageBytes * 40), most: 40}
+		for _, e := range []*engine{one, other} {
+			defer e.l.Free()
+			e.b = e.l.Reallocate(wasmPageBytes * rapid.SampledFrom([]uint64{1, 20}).Draw(t, "pages"))
+			copy(e.b, begin)
+		}
+		if one.Size() != other.Size() {
+			return
+		}
+		known := one.l.Extent(one)
+		one.Grow(rapid.Uint32Range(0, 19).Draw(t, "growth"))
+		scribble(t, one.b)
+		want := bytes.Clone(one.b)
+		if !other.l.RestoreNew(other, one.l.Take(one), known) || !bytes.Equal(other.b, want) {
+			t.Fatal("restored to something else")
+		}
+		s := one.l.Take(one)
+		scribble(t, other.b)
+		if full := other.Size() == 40*wasmPageBytes; other.l.Restore(other, s) && !bytes.Equal(other.b, want) || full {
+			t.Fatal("restored to something else afterwards")
+		}
+	})
+}
+
 func TestZeroPagesAreNotKept(t *testing.T) {
 	b := make([]byte, 100*pageBytes)
 	b[7*pageBytes+5], b[8*pageBytes] = 1, 1

@@ -24,23 +24,31 @@ type run struct {
 	bytes []byte
 }
 
+// Extent says where a memory was not zero, by pages.
+type Extent []struct{ at, end int }
+
+// extent looks where a memory is not zero.
+func extent(memory []byte) Extent {
+	var out Extent
+	for at := 0; at < len(memory); at += pageBytes {
+		end := min(at+pageBytes, len(memory))
+		if isZero(memory[at:end]) {
+			continue
+		}
+		if last := len(out) - 1; last >= 0 && out[last].end == at {
+			out[last].end = end
+			continue
+		}
+		out = append(out, struct{ at, end int }{at, end})
+	}
+	return out
+}
+
 // Take copies a memory.
 func Take(memory []byte) *Snapshot {
 	s := &Snapshot{size: len(memory)}
-	zeros := make([]byte, pageBytes)
-	for at := 0; at < len(memory); {
-		end := at
-		for end < len(memory) {
-			next := min(end+pageBytes, len(memory))
-			if bytes.Equal(memory[end:next], zeros[:next-end]) {
-				break
-			}
-			end = next
-		}
-		if end > at {
-			s.runs = append(s.runs, run{at, bytes.Clone(memory[at:end])})
-		}
-		at = min(end+pageBytes, len(memory)) // the page at end, if any, is zero
+	for _, e := range extent(memory) {
+		s.runs = append(s.runs, run{e.at, bytes.Clone(memory[e.at:e.end])})
 	}
 	return s
 }
@@ -69,6 +77,16 @@ func (s *Snapshot) restore(memory []byte) {
 	zero(memory[at:])
 }
 
+// restoreNew does so with a memory that is zero but for e.
+func (s *Snapshot) restoreNew(memory []byte, e Extent) {
+	for _, r := range e {
+		clear(memory[r.at:r.end])
+	}
+	for _, r := range s.runs {
+		copy(memory[r.at:], r.bytes)
+	}
+}
+
 func restoreRun(memory, want []byte) {
 	for len(want) > 0 {
 		n := min(pageBytes, len(want))
@@ -82,12 +100,17 @@ func restoreRun(memory, want []byte) {
 // zero sets memory to zero and writes only pages that are not, so that those which were never touched
 // stay without a frame of the machine's memory.
 func zero(memory []byte) {
-	var zeros [pageBytes]byte
 	for len(memory) > 0 {
 		n := min(pageBytes, len(memory))
-		if !bytes.Equal(memory[:n], zeros[:n]) {
+		if !isZero(memory[:n]) {
 			clear(memory[:n])
 		}
 		memory = memory[n:]
 	}
+}
+
+// isZero looks at a page, or a part of it.
+func isZero(page []byte) bool {
+	var zeros [pageBytes]byte
+	return bytes.Equal(page, zeros[:len(page)])
 }

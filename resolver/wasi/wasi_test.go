@@ -114,3 +114,22 @@ func FuzzFunctions(f *testing.F) {
 		}
 	})
 }
+
+// TestRandomNumbersAreAStream: several calls give what one does, so that a long one may be cut.
+func TestRandomNumbersAreAStream(t *testing.T) {
+	random := Functions()["random_get"]
+	whole, pieces := make(ram, 3<<10), make(ram, 3<<10)
+	draw := func(w *World, m ram, at, n uint64) {
+		if errno, _ := random.Call(w, m, []uint64{at, n}); errno != 0 {
+			t.Fatalf("error number %d", errno)
+		}
+	}
+	one, many := New(Options{Seed: []byte("s")}), New(Options{Seed: []byte("s")})
+	draw(one, whole, 5, 3000)
+	draw(many, pieces, 5, 1024)
+	draw(many, pieces, 5+1024, 1024)
+	draw(many, pieces, 5+2048, 3000-2048)
+	if !bytes.Equal(whole, pieces) {
+		t.Error("the pieces differ from the whole")
+	}
+}
