@@ -86,21 +86,20 @@ type hostFunction struct {
 	divisible bool
 }
 
-// yield is what modules call when their slice of fuel is used up. The engine turns a panic into the error
-// of the call into the module.
-func yield(ctx context.Context, m api.Module, _ []uint64) { pay(ctx, m, 0) }
+// yield is what modules call when their slice of fuel is used up, and between the pieces of long work. The engine
+// turns a panic into the error of the call into the module.
+func yield(ctx context.Context, m api.Module, _ []uint64) {
+	// The engine's code cannot be preempted: this is where others get the processor, timers among them.
+	runtime.Gosched()
+	pay(ctx, m, 0)
+}
 
-// pay takes fuel for work of the host. When a slice of it is over, it looks at the time limit.
+// pay looks at the time limit, and takes fuel for work of the host.
 func pay(ctx context.Context, m api.Module, units uint64) {
-	g := m.ExportedGlobal(fuel.GlobalFuel)
-	if int64(g.Get()) < int64(units) {
-		// The engine's code cannot be preempted: this is where others get the processor, timers among them.
-		runtime.Gosched()
-	}
 	if ctx.Err() != nil {
 		panic(sys.NewExitError(sys.ExitCodeDeadlineExceeded))
 	}
-	if err := turnOf(ctx).take(g, units); err != nil {
+	if err := turnOf(ctx).take(m.ExportedGlobal(fuel.GlobalFuel), units); err != nil {
 		panic(err)
 	}
 }

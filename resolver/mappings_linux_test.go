@@ -2,6 +2,8 @@ package resolver
 
 import (
 	"os"
+	"runtime/debug"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -18,6 +20,31 @@ func executableMappings(t *testing.T) int {
 		if f := strings.Fields(line); len(f) == 5 && strings.Contains(f[1], "x") {
 			n++
 		}
+	}
+	return n
+}
+
+// watchMemory returns a function that tells how much more memory the process took, at most, since now.
+func watchMemory(t *testing.T) func() int {
+	t.Helper()
+	debug.FreeOSMemory()
+	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0o600); err != nil { // the peak is now
+		t.Fatal(err)
+	}
+	before := statusKB(t, "VmRSS")
+	return func() int { return (statusKB(t, "VmHWM") - before) << 10 }
+}
+
+func statusKB(t *testing.T, what string) int {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(b), what+":")
+	n, err := strconv.Atoi(strings.Fields(after)[0])
+	if err != nil {
+		t.Fatal(err)
 	}
 	return n
 }

@@ -5,7 +5,7 @@ import "math"
 // Names that the rewritten module has in common with its host.
 const (
 	// ImportModule and ImportYield name the function without parameters and
-	// results that is called when GlobalFuel is below zero.
+	// results that is called when GlobalFuel is below zero, and between pieces of long work.
 	ImportModule = "dynamo_host"
 	ImportYield  = "yield"
 	// ReservedPrefix begins the names of all exports added. A module that

@@ -4,7 +4,7 @@ import "encoding/binary"
 
 // Compiled code cannot be interrupted, and one instruction may fill all of the memory. So memory.fill and
 // memory.copy of more than pieceBytes are done in pieces, by two functions that are added to a module: each piece is
-// paid for by itself and followed by a look at the fuel. They leave the last piece to the instruction.
+// paid for by itself, and the host is called before it, with fuel left or not. They leave the last piece to the instruction.
 //
 // Where the whole would have trapped, one of the pieces does: memory ends before the last address, so the piece
 // with the first address beyond it traps. Then some of it is written already, but after a trap nobody looks at the memory.
@@ -112,7 +112,7 @@ func (w *writer) backward(instruction ...byte) {
 func (w *writer) piece(work func()) {
 	w.op(opLoop, blockEmpty)
 	w.take(pieceBytes >> bytesShift)
-	w.check()
+	w.opIndex(opCall, w.yield)
 	work()
 	w.opIndex(opLocalGet, paramSize)
 	w.constI32(pieceBytes)

@@ -24,8 +24,8 @@ func Shapes() []Attack {
 		data.data = append(data.data, active(0, nil))
 	}
 	out := []Attack{
-		refused("16 MiB of dense code", "too_complex", runs(nil, dense(4, 4*mib-40)...)),
-		refused("more than 16 MiB", "too_large", runs(nil, dense(5, 4*mib-40)...)),
+		refused("16 MiB of dense code", "too_complex", runs(nil, dense(4, 4*mib-200)...)),
+		refused("more than 16 MiB", "too_large", runs(nil, dense(5, 4*mib-200)...)),
 		refused("a function of 5 MiB", "too_complex", runs(nil, dense(1, 5*mib)...)),
 		refused("100,001 functions", "too_complex", flock(100_001)),
 		refused("10,001 locals", "too_complex", locals(10_001)),
@@ -52,7 +52,7 @@ func Shapes() []Attack {
 		merges("20,000 functions", flock(20_000)),
 		merges("9,000 locals", locals(9000)),
 		merges("blocks nested 3,000 deep", with(nested(3000, 0x02, nil))),
-		merges("br_table of 50,001", with(cat(i32(0), ops(0x0e), unsigned(50_000), make([]byte, 50_001)))),
+		merges("br_table of 10,001", with(cat(i32(0), ops(0x0e), unsigned(10_000), make([]byte, 10_001)))),
 		merges("a table of 65,536", runs(nil).tabled(65536)),
 		merges("8,000 globals", func() parts { p := globals; p.globals = p.globals[:8000]; return p }()),
 		merges("15 MiB of data in 64 MiB of memory", func() parts {
