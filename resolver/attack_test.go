@@ -57,48 +57,10 @@ func twoSiblings() Request {
 	}}
 }
 
-// exponential is a chain of functions that each call the next one twice: 2^40
-// calls and not a single loop.
-func exponential() asm {
-	a := resolverModule(nil, slices.Concat(call0(2), i64(0)))
-	for i := range 40 {
-		a.f = append(a.f, fn{code: slices.Concat(call0(i+3), call0(i+3))})
-	}
-	a.f = append(a.f, fn{})
-	return a
-}
-
-// fills spends its time in bulk instructions, without loop or call.
-func fills() asm {
-	one := slices.Concat(i32(0), i32(0), i32(64<<20), ops(0xfc, 11, 0))
-	a := resolverModule(nil, slices.Concat(bytes.Repeat(one, 1000), i64(0)))
-	a.memory = slices.Concat([]byte{0}, leb(1024))
-	return a
-}
-
-// randoms spends its time in the host.
-func randoms() asm {
-	a := resolverModule(nil, nil)
-	a.imports = []imp{{"wasi_snapshot_preview1", "random_get", "ii", "i"}}
-	a.exports = []exp{{"memory", 2, 0}, {"dynamo_alloc", 0, 1}, {"dynamo_resolve_v1", 0, 2}}
-	one := slices.Concat(i32(0), i32(64<<20), call0(0), ops(0x1a))
-	a.f[1].code = slices.Concat(bytes.Repeat(one, 1000), i64(0))
-	a.memory = slices.Concat([]byte{0}, leb(1024))
-	return a
-}
-
 // loopingStart loops in the start section, before the host has called anything.
 func loopingStart() asm {
 	a := resolverModule(nil, trapOp, fn{code: forever})
 	a.start = 2
-	return a
-}
-
-func tableGrowth() asm {
-	// loop (br_if 0 (i32.ne (table.grow 0 (ref.null func) (i32.const 1000)) -1)) end unreachable
-	grow := slices.Concat(ops(opRefNull, 0x70), i32(1000), ops(0xfc, 15, 0), i32(-1), ops(0x47, opBrIf, 0))
-	a := resolverModule(nil, slices.Concat(ops(opLoop, 0x40), grow, ops(opEnd, opUnreachable)))
-	a.tables = [][]byte{{0x70, 0, 1}}
 	return a
 }
 
@@ -107,45 +69,6 @@ func memoryGrowth() asm {
 	grow := slices.Concat(i32(16), ops(opMemoryGrow, 0), i32(-1), ops(0x47, opBrIf, 0))
 	deleted := frame.AppendResponse(nil, Response{Status: StatusDeleted})
 	return resolverModule(deleted, slices.Concat(ops(opLoop, 0x40), grow, ops(opEnd), i64(16<<32|int64(len(deleted)))))
-}
-
-func TestAttacksEndInTime(t *testing.T) {
-	l := testLimits()
-	l.Timeout = 20 * time.Second // fuel ends them, however slow the machine
-	r := newRuntime(t, l)
-	good := mustCompile(t, r, resolverModule(frame.AppendResponse(nil, Response{Payload: []byte("ok")}), nil).build())
-	for _, c := range []struct {
-		name   string
-		module asm
-		want   Code
-	}{
-		{"endless loop", resolverModule(nil, slices.Concat(forever, i64(0))), CodeFuel},
-		{"endless loop in alloc", asm{
-			f:       []fn{{params: "i", results: "i", code: slices.Concat(forever, i32(0))}, {params: "ii", results: "I", code: i64(0)}},
-			exports: resolverModule(nil, nil).exports,
-		}, CodeFuel},
-		{"start function that loops", loopingStart(), CodeFuel},
-		{"exponential call tree", exponential(), CodeFuel},
-		{"bulk instructions", fills(), CodeFuel},
-		{"host calls", randoms(), CodeFuel},
-		{"table growth", tableGrowth(), CodeTrap},
-		{"unreachable", resolverModule(nil, trapOp), CodeTrap},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			m := mustCompile(t, r, c.module.build())
-			begin := time.Now()
-			_, _, err := m.Merge(t.Context(), twoSiblings(), 100)
-			if CodeOf(err) != c.want {
-				t.Errorf("got %v, want %s", err, c.want)
-			}
-			if took := time.Since(begin); took > 5*time.Second {
-				t.Errorf("took %v, limit %v", took, l.Timeout)
-			}
-			if got, _, err := good.Merge(t.Context(), twoSiblings(), 100); err != nil || string(got.Payload) != "ok" {
-				t.Errorf("afterwards a good module gives %+v, %v", got, err)
-			}
-		})
-	}
 }
 
 func TestMemoryIsBounded(t *testing.T) {

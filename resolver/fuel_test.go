@@ -1,32 +1,11 @@
 package resolver
 
 import (
-	"math"
 	"slices"
 	"testing"
-	"time"
 
 	"dynamo/resolver/frame"
 )
-
-// TestClockEndsWhatFuelAllows: with fuel without end, the same attacks meet the time limit.
-func TestClockEndsWhatFuelAllows(t *testing.T) {
-	l := testLimits()
-	l.Timeout, l.Fuel = 50*time.Millisecond, math.MaxInt64
-	r := newRuntime(t, l)
-	for name, a := range map[string]asm{
-		"loop": resolverModule(nil, slices.Concat(forever, i64(0))), "calls": exponential(), "bulk": fills(), "host": randoms(), "start": loopingStart(),
-	} {
-		m := mustCompile(t, r, a.build())
-		begin := time.Now()
-		_, _, err := m.Merge(t.Context(), twoSiblings(), 100)
-		if took := time.Since(begin); CodeOf(err) != CodeTimeout || took > l.Timeout+time.Second {
-			t.Errorf("%s: got %v after %v", name, err, took)
-		} else {
-			t.Logf("%s: ended after %v", name, took)
-		}
-	}
-}
 
 // TestFuelIsAFunctionOfTheRequest, in new instances and in used ones, after failures too, and so is where it ends.
 func TestFuelIsAFunctionOfTheRequest(t *testing.T) {

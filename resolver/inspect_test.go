@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"dynamo/resolver/frame"
+	"dynamo/resolver/hostile"
 )
 
 // localsBomb is the shortest module with 2^32 - 1 locals: 33 bytes that end the
@@ -136,22 +137,22 @@ func TestAcceptedCompilesSoon(t *testing.T) {
 		"bulk":   rep(slices.Concat(i32(0), i32(0), i32(0), ops(0xfc, 11, 0)), 2300/part),
 		"alive":  alive(aliveLocals, 300/part),
 	}
-	r := newRuntime(t, DefaultLimits())
 	for name, code := range worst {
-		begin := time.Now()
-		a := withBody(code)
-		if name == "alive" {
-			a = withLocals(aliveLocals, code)
-		}
-		m := mustCompile(t, r, a.build())
-		took := time.Since(begin)
-		t.Logf("%s: compiled for %v", name, took)
-		if took > 8*time.Second { // about 1.5 s on an idle machine
-			t.Errorf("%s: compiled for %v", name, took)
-		}
-		if err := m.Close(t.Context()); err != nil {
-			t.Error(err)
-		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := withBody(code)
+			if name == "alive" {
+				a = withLocals(aliveLocals, code)
+			}
+			r := newRuntime(t, DefaultLimits()) // each compiles one at a time
+			begin := time.Now()
+			mustCompile(t, r, a.build())
+			took := time.Since(begin)
+			t.Logf("compiled for %v", took)
+			if took > 8*time.Second { // about 1.5 s on an idle machine
+				t.Errorf("compiled for %v", took)
+			}
+		})
 	}
 }
 
@@ -222,8 +223,10 @@ func TestEndlessRecursionMeetsTheDepthLimit(t *testing.T) {
 func FuzzCheck(f *testing.F) {
 	f.Add([]byte("\x00asm\x01\x00\x00\x00"))
 	f.Add(localsBomb())
-	for _, a := range []asm{exponential(), fills(), randoms(), loopingStart(), tableGrowth(), memoryGrowth(), counter()} {
-		f.Add(a.build())
+	for _, a := range slices.Concat(hostile.Times(), hostile.Stacks(), hostile.States()) {
+		if len(a.Module) < 1000 {
+			f.Add(a.Module)
+		}
 	}
 	l := DefaultLimits()
 	l.Timeout = 5 * time.Millisecond

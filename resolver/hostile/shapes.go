@@ -49,7 +49,7 @@ func Shapes() []Attack {
 		{Name: "nothing but a header", Module: []byte(header), Refused: "missing_export"},
 		refused("ill-typed code", "compile", with(ops(0x6a))),
 		merges("100 functions of 4 KB", runs(nil, dense(100, 4000)...)),
-		merges("20,000 functions", flock(20_000)),
+		merges("5,000 functions", flock(5000)),
 		merges("9,000 locals", locals(9000)),
 		merges("blocks nested 3,000 deep", with(nested(3000, 0x02, nil))),
 		merges("br_table of 10,001", with(cat(i32(0), ops(0x0e), unsigned(10_000), make([]byte, 10_001)))),
