@@ -27,7 +27,7 @@ const module = "dynamo"
 // floors: a package imports packages of lower floors only.
 var floors = map[string]int{
 	"node/causal": 1, "node/ring": 1, "node/merkle": 2, "node/record": 3, "node/disk": 2, "plugins": 1, "client": 1, "node/admission": 1,
-	"resolver/guest": 1, "resolver/frame": 1, "resolver/wasi": 1, "resolver/memory": 1, "resolver/fuel": 1, "node/api/httptext": 1,
+	"resolver/guest": 1, "resolver/frame": 1, "resolver/wasi": 1, "resolver/memory": 1, "resolver/fuel": 1, "resolver/hostile": 2, "node/api/httptext": 1,
 	"node/config": 2, "node/wire": 3, "node/cluster": 3, "node/store": 4, "node/peer": 4, "resolver": 3,
 	"resolver/laws": 4, "node/conflict": 5, "node/replica": 6, "node/coordinator": 7, "node/repair": 7, "node/versions": 8,
 	"node/api": 8, "node": 9, "node/sim": 10, "cmd/dynamo": 11, "tests/chaos": 11,
