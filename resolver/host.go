@@ -91,15 +91,15 @@ type hostFunction struct {
 func yield(ctx context.Context, m api.Module, _ []uint64) {
 	// The engine's code cannot be preempted: this is where others get the processor, timers among them.
 	runtime.Gosched()
-	pay(ctx, m, 0)
+	pay(ctx, m.ExportedGlobal(fuel.GlobalFuel), 0)
 }
 
 // pay looks at the time limit, and takes fuel for work of the host.
-func pay(ctx context.Context, m api.Module, units uint64) {
+func pay(ctx context.Context, g api.Global, units uint64) {
 	if ctx.Err() != nil {
 		panic(sys.NewExitError(sys.ExitCodeDeadlineExceeded))
 	}
-	if err := turnOf(ctx).take(m.ExportedGlobal(fuel.GlobalFuel), units); err != nil {
+	if err := turnOf(ctx).take(g, units); err != nil {
 		panic(err)
 	}
 }
@@ -158,7 +158,11 @@ const pieceBytes = 1 << 20
 
 // part pays and does the work.
 func (f hostFunction) part(ctx context.Context, m api.Module, args []uint64, work uint64) (errno uint32) {
-	pay(ctx, m, work/bytesPerUnit)
+	g, units := m.ExportedGlobal(fuel.GlobalFuel), work/bytesPerUnit
+	if int64(g.Get()) < int64(units) { // a slice is over, and the module will not see it
+		runtime.Gosched()
+	}
+	pay(ctx, g, units)
 	errno, stop := f.call(turnOf(ctx).world, m.Memory(), args)
 	if stop != nil {
 		panic(sys.NewExitError(stop.ExitCode))

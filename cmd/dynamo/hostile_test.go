@@ -184,6 +184,10 @@ func (v victim) listed(t *testing.T, keyspace string, a hostile.Attack) {
 // attackers work at the same time, each in a keyspace of its own.
 const attackers = 3
 
+// mostGrowth is in KiB: 256 MiB of instances that wait, and for each attacker the memory of a merge and some copies of
+// a module of 16 MiB.
+const mostGrowth = (256 + attackers*(64+48)) << 10
+
 // TestAttacks makes a node of its own process serve all of the hostile modules: uploads are refused with a reason, or reads
 // give all siblings in time; a good resolver merges afterwards, and the node lives on, with a bounded memory. Then it is
 // killed while hostile modules are active, and boots as soon as ever.
@@ -210,7 +214,37 @@ func TestAttacks(t *testing.T) {
 		after = peakKB(t, pid)
 	})
 	t.Logf("memory: %d MB before, %d MB at most", before>>10, after>>10)
+	if grown := after - before; grown > mostGrowth {
+		t.Errorf("%d MB of memory more", grown>>10)
+	}
+	t.Run("checked", v.checked)
 	t.Run("restart", v.restart)
+}
+
+// checked uploads without the force option to a keyspace with values, which the law check merges: it ends in time.
+func (v victim) checked(t *testing.T) {
+	for i := range 5 {
+		v.want(t, http.StatusNoContent, http.MethodPut, fmt.Sprintf("/v1/kv/%s/value%d", keyspaceOf(0), i), nil, fmt.Appendf(nil, `["%d"]`, i))
+	}
+	want := map[string]struct {
+		status int
+		text   string
+	}{
+		"memory.fill of 64 MiB in a loop": {http.StatusOK, `"inconclusive"`},
+		"endless recursion":               {http.StatusOK, `"inconclusive"`},
+		"answers by random numbers":       {http.StatusUnprocessableEntity, `"resolver_unlawful"`},
+	}
+	for _, a := range hostile.Attacks() {
+		w, chosen := want[a.Name]
+		if !chosen {
+			continue
+		}
+		begin := time.Now()
+		_, b := v.want(t, w.status, http.MethodPut, "/v1/keyspaces/"+keyspaceOf(0)+"/resolver", nil, a.Module)
+		if took := time.Since(begin); took > 8*time.Second || !strings.Contains(string(b), w.text) {
+			t.Errorf("%s: after %v %.300s", a.Name, took, b)
+		}
+	}
 }
 
 func (v victim) restart(t *testing.T) {
