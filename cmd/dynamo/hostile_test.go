@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"mime/multipart"
 	"net/http"
 	"net/textproto"
@@ -37,12 +38,13 @@ func newVictim(t *testing.T) victim {
 	p := newProcesses(t, 1)
 	ports := freePorts(t, 3)
 	p.urls["n1"] = "http://" + ports[0]
-	file := fmt.Sprintf("cluster: victim\npartitions: 16\nreplication: {n: 1, r: 1, w: 1}\nnodes:\n  - {id: n1, http: '%s', peer: '%s', gossip: '%s', data: data}\n", ports[0], ports[1], ports[2])
-	file += "keyspaces:\n"
+	var file strings.Builder
+	fmt.Fprintf(&file, "cluster: victim\npartitions: 16\nreplication: {n: 1, r: 1, w: 1}\nnodes:\n  - {id: n1, http: '%s', peer: '%s', gossip: '%s', data: data}\n", ports[0], ports[1], ports[2])
+	file.WriteString("keyspaces:\n")
 	for i := range attackers {
-		file += fmt.Sprintf("  - {name: %s, conflict: siblings}\n", keyspaceOf(i))
+		fmt.Fprintf(&file, "  - {name: %s, conflict: siblings}\n", keyspaceOf(i))
 	}
-	if err := os.WriteFile(p.file, []byte(file), 0o600); err != nil {
+	if err := os.WriteFile(p.file, []byte(file.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p.start("n1")
@@ -59,9 +61,7 @@ func (v victim) do(t *testing.T, method, path string, header http.Header, body [
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, values := range header {
-		r.Header[name] = values
-	}
+	maps.Copy(r.Header, header)
 	a, err := http.DefaultClient.Do(r)
 	if err != nil {
 		t.Fatalf("%s %s: %v", method, path, err)

@@ -30,9 +30,10 @@ type Extent []struct{ at, end int }
 // extent looks where a memory is not zero.
 func extent(memory []byte) Extent {
 	var out Extent
+	var zeros [pageBytes]byte
 	for at := 0; at < len(memory); at += pageBytes {
 		end := min(at+pageBytes, len(memory))
-		if isZero(memory[at:end]) {
+		if bytes.Equal(memory[at:end], zeros[:end-at]) {
 			continue
 		}
 		if last := len(out) - 1; last >= 0 && out[last].end == at {
@@ -100,17 +101,12 @@ func restoreRun(memory, want []byte) {
 // zero sets memory to zero and writes only pages that are not, so that those which were never touched
 // stay without a frame of the machine's memory.
 func zero(memory []byte) {
+	var zeros [pageBytes]byte
 	for len(memory) > 0 {
 		n := min(pageBytes, len(memory))
-		if !isZero(memory[:n]) {
+		if !bytes.Equal(memory[:n], zeros[:n]) {
 			clear(memory[:n])
 		}
 		memory = memory[n:]
 	}
-}
-
-// isZero looks at a page, or a part of it.
-func isZero(page []byte) bool {
-	var zeros [pageBytes]byte
-	return bytes.Equal(page, zeros[:len(page)])
 }
