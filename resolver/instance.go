@@ -89,6 +89,10 @@ func (in *instance) bytes() uint64 { return uint64(in.memory.Bytes()) + instance
 // instanceBytes is about what the engine keeps for an instance beside its memory.
 const instanceBytes = 16 << 10
 
+// maxStateBytes is the largest memory, zeros aside, that is kept of a module for its next instances: nobody counts it. A
+// module that starts with more starts anew for each merge.
+const maxStateBytes = 24 << 20
+
 // save copies the state of an instance.
 func (in *instance) save(w *wasi.World) *state {
 	s := &state{memory: in.memory.Take(in.module.Memory()), monotonicNs: w.MonotonicNs()}
@@ -136,7 +140,8 @@ func (m *Module) fresh(ctx context.Context) (*instance, uint64, error) {
 		return nil, 0, err
 	}
 	var initial memory.Extent
-	if s == nil && m.restorable {
+	keeps := m.restorable && !m.large.Load()
+	if s == nil && keeps {
 		initial = in.memory.Extent(in.module.Memory())
 	}
 	if s != nil {
@@ -145,7 +150,9 @@ func (m *Module) fresh(ctx context.Context) (*instance, uint64, error) {
 		}
 	} else if err = m.boot(ctx, in); err == nil {
 		s = &state{monotonicNs: w.MonotonicNs()}
-		if m.restorable {
+		if keeps && in.memory.Extent(in.module.Memory()).Bytes() > maxStateBytes {
+			m.large.Store(true)
+		} else if keeps {
 			s = in.save(w)
 			s.initial = initial
 			m.state.CompareAndSwap(nil, s)

@@ -16,7 +16,8 @@ type Module struct {
 	config   []byte
 	prepared // but for the code, once it is compiled
 
-	state    atomic.Pointer[state] // nil before the first boot, and for ever if not restorable
+	state    atomic.Pointer[state] // nil before the first boot, and for ever if not restorable or large
+	large    atomic.Bool           // the first state takes too much to be kept
 	spoke    atomic.Bool           // what it says when it starts is logged once
 	engine   wazero.Runtime
 	compiled wazero.CompiledModule

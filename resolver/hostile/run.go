@@ -141,6 +141,7 @@ func Memories() []Attack {
 	// Grows until it is refused, and writes to each page.
 	touching := loop(ops(0x3f, 0), i32(1), ops(0x6b), i32(16), ops(0x74), i32(1), ops(0x36, 2, 0), grow(1), i32(-1), ops(0x47, opBrIf, 0))
 	dirty := cat(i32(heapAt), i32(1), i32(64*mib-heapAt), ops(0xfc, 11, 0))
+	third := cat(i32(heapAt), i32(1), i32(20*mib), ops(0xfc, 11, 0))
 	allocGrows := runs(nil)
 	allocGrows.bodies[alloc].code = cat(grow(1), i32(16), ops(0x74)) // the new page
 	allocAll := runs(nil)
@@ -161,6 +162,8 @@ func Memories() []Attack {
 		merges("dynamo_alloc that grows the memory to the limit", allocAll),
 		merges("all of the memory from the beginning", runs(dirty).withPages(largest)),
 		merges("all tables grown to the limit", tables),
+		merges("_initialize that fills the memory", runs(nil).withPages(largest).exporting("_initialize", function{code: dirty})),
+		merges("_initialize that fills a third of the memory", runs(nil).withPages(largest).exporting("_initialize", function{code: third})),
 		refused("4 GiB of memory", "memory", runs(nil).withPages(65536)),
 		refused("a page too much", "memory", runs(nil).withPages(largest+1)),
 	}

@@ -27,6 +27,15 @@ type run struct {
 // Extent says where a memory was not zero, by pages.
 type Extent []struct{ at, end int }
 
+// Bytes is how many bytes these pages have.
+func (e Extent) Bytes() int {
+	n := 0
+	for _, r := range e {
+		n += r.end - r.at
+	}
+	return n
+}
+
 // extent looks where a memory is not zero.
 func extent(memory []byte) Extent {
 	var out Extent
