@@ -1,5 +1,7 @@
 package fuel
 
+import "slices"
+
 // nodeKind says why an instruction is a node: because control can leave the
 // straight line there, or because the rewriter changes it.
 type nodeKind uint8
@@ -61,11 +63,13 @@ type flow struct {
 	targets  []int32 // of br_table: nodes that open blocks
 	open     []int32 // nodes of the blocks that are open
 	run      int64
-	branches int   // targets of br_table
-	values   int64 // instructions
-	mentions int64 // calls so far
-	calls    bool  // may call a function with a body
-	hosts    bool  // calls imports
+	branches int     // targets of br_table
+	values   int64   // instructions, further results of calls, parameters and results of blocks
+	joins    int64   // for each block, the locals that change in it: they have a value of their own where ways meet
+	changed  []int32 // for each local, the number of nodes before the last change
+	mentions int64   // calls so far
+	calls    bool    // may call a function with a body
+	hosts    bool    // calls imports
 	loops    bool
 	bulks    bool
 	temps    [slots]bool // temporaries needed
@@ -75,8 +79,17 @@ type flow struct {
 func (f *flow) reset(types []Signature) {
 	*f = flow{
 		cost:  cost{types: types, bases: f.bases[:0]},
-		nodes: f.nodes[:0], targets: f.targets[:0], open: f.open[:0],
+		nodes: f.nodes[:0], targets: f.targets[:0], open: f.open[:0], changed: f.changed[:0],
 	}
+}
+
+// change notes that a local changes: once for each block that is open.
+func (f *flow) change(local int) {
+	before := f.changed[local]
+	for i := len(f.open) - 1; i > 0 && f.open[i] >= before; i-- {
+		f.joins++
+	}
+	f.changed[local] = int32(len(f.nodes))
 }
 
 func (f *flow) add(n node) *node {
@@ -151,6 +164,8 @@ func (m *module) walk(b body) {
 	f := &m.flow
 	f.reset(m.types)
 	f.locals = int64(b.locals) + m.mutables
+	f.changed = slices.Grow(f.changed, int(b.locals))[:b.locals]
+	clear(f.changed)
 	m.c.pos, m.c.end = b.code, b.end
 	f.add(node{kind: nodeBlock, at: int32(b.code), end: int32(b.code)})
 	f.open = append(f.open, 0)
@@ -178,6 +193,12 @@ func (m *module) instruction(f *flow, b body) {
 	case opMemoryGrow:
 		m.c.zero()
 		m.bulk(f, op, at)
+	case opLocalSet, opLocalTee:
+		if l := m.c.index("local", int(b.locals)); m.c.err == nil {
+			f.change(int(l))
+		}
+		f.push(stackEffect(op))
+		f.run += price(op)
 	case opPrefixFC:
 		m.instructionFC(f, at)
 	case opPrefixFD:
@@ -270,6 +291,8 @@ func (m *module) opening(f *flow, op byte, at int) {
 	f.open = append(f.open, int32(len(f.nodes)))
 	f.add(n).seen = f.mentions
 	f.cost.open(t)
+	frame := f.bases[len(f.bases)-1]
+	f.values += frame.params + frame.results
 	f.at(weight)
 }
 
@@ -387,7 +410,7 @@ func (m *module) mention(f *flow, op byte, at int) {
 		f.calls = f.calls || int(n.a) >= m.imported
 		f.hosts = f.hosts || int(n.a) < m.imported
 		f.across()
-		f.call(int64(m.functions[n.a]))
+		f.results(int64(m.functions[n.a]))
 	case opCallIndirect:
 		n.kind = nodeCallIndirect
 		t := m.c.index("type", len(m.types))
@@ -395,10 +418,17 @@ func (m *module) mention(f *flow, op byte, at int) {
 		f.calls = true
 		f.across()
 		f.push(-1)
-		f.call(int64(t))
+		f.results(int64(t))
 	}
 	n.end = int32(m.c.pos)
 	f.add(n)
+}
+
+// results are what a call leaves on the stack in place of its arguments.
+func (f *flow) results(t int64) {
+	f.call(t)
+	_, results := f.arity(t)
+	f.values += results
 }
 
 // bulk notes an instruction that works on as many bytes or entries as the

@@ -207,7 +207,7 @@ func (w *writer) function(b body, typ uint32, entry int64, small bool) {
 	w.locals(f, b)
 	w.level, w.quiet, w.held = 0, 0, !small
 	if f.calls {
-		w.enter(1 + (int64(b.locals)+f.values)/frameUnit)
+		w.enter(1 + (int64(b.locals)+f.values)/frameUnit + f.joins/int64(allUnits/w.m.options.Depth-frameUnit))
 	}
 	if w.held {
 		w.level = 1

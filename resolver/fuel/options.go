@@ -32,8 +32,8 @@ type Options struct {
 	// MemoryPages is the most memory in pages of 64 KiB; default 1024. A module
 	// that starts with more is refused, memory.grow beyond it fails.
 	MemoryPages uint32
-	// Depth is the deepest nesting of calls; default 1000, at most 4000 (32 MiB
-	// of stack at worst). A frame of more than frameUnit slots counts several times.
+	// Depth is the deepest nesting of calls; default 1000, at most 4000. All frames take about 40 MB
+	// of stack at worst: a frame of more than frameUnit slots counts several times.
 	Depth int
 }
 
@@ -107,4 +107,8 @@ const (
 	// frameUnit is how many values of a function count as one level of depth.
 	// A value takes up to 16 bytes of stack.
 	frameUnit = 512
+	// allUnits is about how many values all frames have together at worst, at any depth: 40 MB of stack. What frameUnit leaves of
+	// it for one level is how many values that come to be where ways meet count as another level: few of them are
+	// alive across calls, but compilers do not let them share a place.
+	allUnits = 2560 * 1000
 )

@@ -23,7 +23,7 @@ type parts struct {
 	passive  bool // there are passive data segments: their number is announced
 }
 
-// function is the declaration of a function: i = i32, I = i64.
+// function is the declaration of a function: i = i32, I = i64, v = v128.
 type function struct {
 	name            string
 	params, results string
@@ -62,7 +62,7 @@ func typeOf(f function) []byte {
 	t := []byte{0x60}
 	for _, types := range []string{f.params, f.results} {
 		t = append(t, unsigned(uint64(len(types)))...)
-		t = append(t, strings.NewReplacer("i", "\x7f", "I", "\x7e").Replace(types)...)
+		t = append(t, strings.NewReplacer("i", "\x7f", "I", "\x7e", "v", "\x7b").Replace(types)...)
 	}
 	return t
 }

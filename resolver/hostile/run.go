@@ -1,6 +1,9 @@
 package hostile
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
 
 // largest is the memory by default, in pages.
 const largest = 1024
@@ -107,6 +110,8 @@ func Stacks() []Attack {
 		vectors = append(vectors, cat(get(0), i64(int64(i)), ops(0x7c, 0xfd, 0x12))...)
 	}
 	vectors = cat(vectors, get(0), call(extra), ops(0xfd, 0x12), bytes.Repeat(ops(0xfd, 0x51), 3000), ops(0xfd, 0x1d, 0))
+	results := runs(call(extra), resultsFrame()...)
+	results.globals = [][]byte{cat(ops(0x7e, 1), i64(0), ops(opEnd))}
 	into := cat(i64(1), call(extra), ops(opDrop))
 	recursive := runs(nil)
 	recursive.bodies[alloc].code = cat(i32(0), call(alloc))
@@ -122,11 +127,47 @@ func Stacks() []Attack {
 		deep("recursion of wide frames", runs(into, many)),
 		deep("recursion of frames that just count once", runs(into, dense)),
 		deep("recursion of frames of vectors", runs(into, function{params: "I", results: "I", code: vectors})),
+		deep("recursion of frames of results", results),
+		deep("recursion of frames of loops", runs(call(extra), loopsFrame(60, 300))),
 		deep("recursion in dynamo_alloc", recursive),
 		fails("recursion in the start function", "trap", start), // there is no instance to ask how deep it was
 		deep("recursion in _initialize", runs(nil).exporting("_initialize", function{code: call(extra)})),
 		over("recursion to the limit again and again", againAndAgain()),
 	}
+}
+
+// resultsFrame has few instructions and many values: each call gives 64 vectors, and each takes as many.
+func resultsFrame() []function {
+	const calls = 200
+	many := strings.Repeat("v", 64)
+	vector := cat(ops(0x23, 0), ops(0xfd, 0x12)) // of a global, so that nobody knows what it is
+	return []function{
+		{code: cat(bytes.Repeat(call(extra+1), calls), call(extra), bytes.Repeat(call(extra+2), calls))},
+		{results: many, code: bytes.Repeat(vector, 64)},
+		{params: many, code: cat(get(0), ops(0xfd, 0x1d, 0, 0x24, 0))},
+	}
+}
+
+// loopsFrame has nested loops with a call each, in the innermost of which all locals change: so each loop has values of its
+// own for each of them.
+func loopsFrame(loops, locals int) function {
+	var code []byte
+	for i := range locals {
+		code = append(code, cat(i32(int64(i)), ops(0x28, 2, 0, 0x21), unsigned(uint64(i)))...)
+	}
+	for range loops {
+		code = append(code, cat(ops(opLoop, blockNone), call(extra))...)
+	}
+	for i := range locals {
+		code = append(code, cat(get((i+1)%locals), get(i), ops(0x6a, 0x21), unsigned(uint64(i)))...)
+	}
+	for i := range loops {
+		code = append(code, cat(get(i), ops(opBrIf, 0, opEnd))...)
+	}
+	for i := range locals {
+		code = append(code, cat(i32(int64(4*i)), get(i), ops(0x36, 2, 0))...)
+	}
+	return function{locals: cat(ops(1), unsigned(uint64(locals)), ops(0x7f)), code: code}
 }
 
 // againAndAgain goes 900 calls deep and back, without end.
