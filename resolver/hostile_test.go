@@ -45,13 +45,8 @@ func TestAttacks(t *testing.T) {
 		mergeTwice(t, other, a)
 	}
 	mappings, goroutines := executableMappings(t), runtime.NumGoroutine()
-	names := map[string]bool{}
 	for _, a := range hostile.Attacks() {
 		t.Run(a.Name, func(t *testing.T) {
-			if names[a.Name] {
-				t.Error("there are two of this name")
-			}
-			names[a.Name] = true
 			begin, peak := time.Now(), watchMemory(t)
 			m, err := r.Load(t.Context(), a.Module, a.Config)
 			if CodeOf(err) != Code(a.Refused) {

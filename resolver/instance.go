@@ -93,12 +93,21 @@ const instanceBytes = 16 << 10
 // module that starts with more starts anew for each merge.
 const maxStateBytes = 24 << 20
 
-// save copies the state of an instance.
-func (in *instance) save(w *wasi.World) *state {
-	s := &state{memory: in.memory.Take(in.module.Memory()), monotonicNs: w.MonotonicNs()}
+// keep completes the state with what the instance holds now, and keeps it for the next ones, if it is not too large.
+func (m *Module) keep(in *instance, s *state, initial memory.Extent) *state {
+	now := in.memory.Extent(in.module.Memory())
+	if now.Bytes() > maxStateBytes {
+		m.large.Store(true)
+		return s
+	}
+	if s.initial = initial; !m.boots() {
+		s.initial = now
+	}
+	s.memory = in.memory.Take(in.module.Memory(), now)
 	for _, g := range in.globals {
 		s.globals = append(s.globals, g.Get())
 	}
+	m.state.CompareAndSwap(nil, s)
 	return s
 }
 
@@ -141,7 +150,7 @@ func (m *Module) fresh(ctx context.Context) (*instance, uint64, error) {
 	}
 	var initial memory.Extent
 	keeps := m.restorable && !m.large.Load()
-	if s == nil && keeps {
+	if s == nil && keeps && m.boots() {
 		initial = in.memory.Extent(in.module.Memory())
 	}
 	if s != nil {
@@ -150,12 +159,8 @@ func (m *Module) fresh(ctx context.Context) (*instance, uint64, error) {
 		}
 	} else if err = m.boot(ctx, in); err == nil {
 		s = &state{monotonicNs: w.MonotonicNs()}
-		if keeps && in.memory.Extent(in.module.Memory()).Bytes() > maxStateBytes {
-			m.large.Store(true)
-		} else if keeps {
-			s = in.save(w)
-			s.initial = initial
-			m.state.CompareAndSwap(nil, s)
+		if keeps {
+			s = m.keep(in, s, initial)
 		}
 		if !m.spoke.Swap(true) {
 			m.say("", w)
@@ -166,6 +171,12 @@ func (m *Module) fresh(ctx context.Context) (*instance, uint64, error) {
 		return nil, 0, err
 	}
 	return in, s.monotonicNs, nil
+}
+
+// boots reports whether something runs before the first merge, beside the start section.
+func (m *Module) boots() bool {
+	_, init := m.export(exportInitialize)
+	return m.info.ABI == ABIFunction && (init || len(m.config) > 0)
 }
 
 // boot runs what comes before the first merge.

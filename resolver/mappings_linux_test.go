@@ -1,6 +1,8 @@
 package resolver
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"runtime/debug"
 	"strconv"
@@ -28,7 +30,11 @@ func executableMappings(t *testing.T) int {
 func watchMemory(t *testing.T) func() int {
 	t.Helper()
 	debug.FreeOSMemory()
-	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0o600); err != nil { // the peak is now
+	switch err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0o600); { // the peak is now
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission): // a kernel, or a container, without
+		t.Log("how much memory this takes is not known:", err)
+		return func() int { return 0 }
+	case err != nil:
 		t.Fatal(err)
 	}
 	before := statusKB(t, "VmRSS")

@@ -158,12 +158,17 @@ func (v victim) attack(t *testing.T, keyspace string, a hostile.Attack) {
 		if status != http.StatusMultipleChoices || !bytes.Contains(b, []byte(oneElement)) || !bytes.Contains(b, []byte(otherElement)) {
 			t.Errorf("read: %d %v %.300q, want both siblings", status, answered, b)
 		}
-		if reason := answered.Get("X-Dynamo-Resolver-Error"); !strings.Contains(reason, a.Fails) {
+		if reason := answered.Get("X-Dynamo-Resolver-Error"); !endsWith(a, reason) {
 			t.Errorf("the read says %q, want %s", reason, a.Fails)
 		}
 		v.listed(t, keyspace, a)
 	}
 	v.heal(t, keyspace, path)
+}
+
+// endsWith reports whether an attack may end for this reason: on a busy machine, time may be over before the fuel is.
+func endsWith(a hostile.Attack, reason string) bool {
+	return strings.Contains(reason, a.Fails) || a.Clock && strings.Contains(reason, "timeout")
 }
 
 // listed looks for the key of an attack among the conflicts.
@@ -176,7 +181,7 @@ func (v victim) listed(t *testing.T, keyspace string, a hostile.Attack) {
 	if err := json.Unmarshal(b, &list); err != nil {
 		t.Fatalf("%v: %.300s", err, b)
 	}
-	if len(list.Conflicts) != 1 || list.Conflicts[0].Key != a.Name || list.Conflicts[0].Why != a.Fails {
+	if len(list.Conflicts) != 1 || list.Conflicts[0].Key != a.Name || !endsWith(a, list.Conflicts[0].Why) {
 		t.Errorf("conflicts %.300s, want %q for %s", b, a.Name, a.Fails)
 	}
 }

@@ -89,8 +89,8 @@ func (l *Linear) Bytes() int {
 	return len(l.buf)
 }
 
-// Take copies what the engine has.
-func (l *Linear) Take(e Engine) *Snapshot { return Take(l.buf[:e.Size()]) }
+// Take copies what the engine has, of which the Extent is known.
+func (l *Linear) Take(e Engine, now Extent) *Snapshot { return take(l.buf[:e.Size()], now) }
 
 // Extent says where what the engine has is not zero.
 func (l *Linear) Extent(e Engine) Extent { return extent(l.buf[:e.Size()]) }

@@ -80,7 +80,7 @@ func TestLinear(t *testing.T) {
 		e.b = e.l.Reallocate(uint64(least) * wasmPageBytes)
 		scribble(t, e.b)
 		want := bytes.Clone(e.b)
-		s := e.l.Take(e)
+		s := e.l.Take(e, e.l.Extent(e))
 		for range 5 {
 			for range rapid.IntRange(0, 3).Draw(t, "growths") {
 				before := e.Size()
@@ -120,10 +120,10 @@ func TestRestoreNew(t *testing.T) {
 		one.Grow(rapid.Uint32Range(0, 19).Draw(t, "growth"))
 		scribble(t, one.b)
 		want := bytes.Clone(one.b)
-		if !other.l.RestoreNew(other, one.l.Take(one), known) || !bytes.Equal(other.b, want) {
+		if !other.l.RestoreNew(other, one.l.Take(one, one.l.Extent(one)), known) || !bytes.Equal(other.b, want) {
 			t.Fatal("restored to something else")
 		}
-		s := one.l.Take(one)
+		s := one.l.Take(one, one.l.Extent(one))
 		scribble(t, other.b)
 		if full := other.Size() == 40*wasmPageBytes; other.l.Restore(other, s) && !bytes.Equal(other.b, want) || full {
 			t.Fatal("restored to something else afterwards")

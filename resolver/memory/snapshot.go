@@ -55,10 +55,12 @@ func extent(memory []byte) Extent {
 }
 
 // Take copies a memory.
-func Take(memory []byte) *Snapshot {
+func Take(memory []byte) *Snapshot { return take(memory, extent(memory)) }
+
+func take(memory []byte, e Extent) *Snapshot {
 	s := &Snapshot{size: len(memory)}
-	for _, e := range extent(memory) {
-		s.runs = append(s.runs, run{e.at, bytes.Clone(memory[e.at:e.end])})
+	for _, r := range e {
+		s.runs = append(s.runs, run{r.at, bytes.Clone(memory[r.at:r.end])})
 	}
 	return s
 }
