@@ -44,7 +44,7 @@ func TestAttacks(t *testing.T) {
 	for _, a := range hostile.States()[:1] { // what the first use of an engine takes for ever
 		mergeTwice(t, other, a)
 	}
-	mappings, goroutines := executableMappings(t), runtime.NumGoroutine()
+	mappings, goroutines, reserved := executableMappings(t), runtime.NumGoroutine(), reservedBytes(t)
 	for _, a := range hostile.Attacks() {
 		t.Run(a.Name, func(t *testing.T) {
 			begin, peak := time.Now(), watchMemory(t)
@@ -69,6 +69,9 @@ func TestAttacks(t *testing.T) {
 	debug.FreeOSMemory()
 	if n := executableMappings(t); n > mappings {
 		t.Errorf("pieces of machine code: %d, then %d", mappings, n)
+	}
+	if n := reservedBytes(t); n > reserved+1<<30 && !underRace { // each of a hundred had three memories of up to 64 MiB
+		t.Errorf("address space: %d MB, then %d", reserved>>20, n>>20)
 	}
 	if n := runtime.NumGoroutine(); n > goroutines {
 		t.Errorf("goroutines: %d, then %d", goroutines, n)

@@ -54,3 +54,9 @@ func statusKB(t *testing.T, what string) int {
 	}
 	return n
 }
+
+// reservedBytes is the process's address space.
+func reservedBytes(t *testing.T) int {
+	t.Helper()
+	return statusKB(t, "VmSize") << 10
+}
