@@ -222,6 +222,9 @@ func TestAttacks(t *testing.T) {
 	if grown := after - before; grown > mostGrowth {
 		t.Errorf("%d MB of memory more", grown>>10)
 	}
+	if log := v.p.logs["n1"].String(); strings.Contains(log, "panic") || strings.Contains(log, "fatal error") {
+		t.Errorf("the node panicked: %s", log)
+	}
 	t.Run("checked", v.checked)
 	t.Run("restart", v.restart)
 }
