@@ -163,6 +163,9 @@ func (v victim) attack(t *testing.T, keyspace string, a hostile.Attack) {
 		}
 		v.listed(t, keyspace, a)
 	}
+	if answered.Get("X-Injected") != "" || answered.Get("Set-Cookie") != "" {
+		t.Errorf("the module wrote a header: %v", answered)
+	}
 	v.heal(t, keyspace, path)
 }
 
