@@ -28,7 +28,7 @@ const module = "dynamo"
 var floors = map[string]int{
 	"node/causal": 1, "node/ring": 1, "node/merkle": 2, "node/record": 3, "node/disk": 2, "plugins": 1, "client": 1, "node/admission": 1,
 	"resolver/guest": 1, "resolver/frame": 1, "resolver/wasi": 1, "resolver/memory": 1, "resolver/fuel": 1, "node/api/httptext": 1,
-	"node/config": 2, "node/wire": 3, "node/cluster": 3, "node/store": 4, "node/peer": 4, "resolver": 3,
+	"node/config": 2, "node/wire": 3, "node/cluster": 3, "node/gossip": 4, "node/store": 4, "node/peer": 4, "resolver": 3,
 	"resolver/laws": 4, "node/conflict": 5, "node/replica": 6, "node/coordinator": 7, "node/repair": 7, "node/versions": 8,
 	"node/api": 8, "node": 9, "node/sim": 10, "cmd/dynamo": 11, "tests/chaos": 11,
 	"examples/cart-merge": 11, "examples/cart-merge/cart": 1, "examples/cart-merge/guest": 2, "examples/cart-merge/embed": 11,
@@ -38,7 +38,7 @@ var floors = map[string]int{
 // owners of foreign packages, by import path prefix. Whoever else needs one of them asks its owner.
 var owners = map[string][]string{
 	"github.com/cockroachdb/pebble":       {"node/store", "node/disk", "node/sim"},
-	"github.com/hashicorp/memberlist":     {"node/cluster"},
+	"github.com/hashicorp/memberlist":     {"node/gossip"},
 	"github.com/valyala/fasthttp":         {"node/api"},
 	"github.com/tetratelabs/wazero":       {"resolver"},
 	"gopkg.in/yaml.v3":                    {"node/config"},

@@ -172,7 +172,7 @@ const metaCluster = "cluster"
 
 func (n *Node) openCluster() error {
 	c := n.o.Cluster
-	n.gossip = n.o.Gossip(cluster.MemberlistOptions{
+	n.gossip = n.o.Gossip(cluster.GossipOptions{
 		Self: n.o.ID, Bind: n.self.Gossip, Cluster: c.Name, Partitions: c.Partitions, Secret: c.Secret,
 		Seeds: n.gossipSeeds, Logger: n.log, Now: n.o.Now,
 	})

@@ -86,7 +86,7 @@ func (c *Cluster) Start(ctx context.Context, id string) error {
 			Transport: func(p peer.Options) (node.Transport, error) {
 				return c.Network.Attach(p.Hello, p.Handler, p.Admit), nil
 			},
-			Gossip: func(m cluster.MemberlistOptions) cluster.Gossip { return c.air.station(m.Self) },
+			Gossip: func(m cluster.GossipOptions) cluster.Gossip { return c.air.station(m.Self) },
 		},
 	})
 	if err != nil {
