@@ -30,7 +30,7 @@ var floors = map[string]int{
 	"resolver/guest": 1, "resolver/frame": 1, "resolver/wasi": 1, "resolver/memory": 1, "resolver/fuel": 1, "node/api/httptext": 1,
 	"node/config": 2, "node/wire": 3, "node/cluster": 3, "node/gossip": 4, "node/store": 4, "node/peer": 4, "resolver": 3,
 	"resolver/laws": 4, "node/conflict": 5, "node/replica": 6, "node/coordinator": 7, "node/repair": 7, "node/versions": 8,
-	"node/api": 8, "node": 9, "node/sim": 10, "cmd/dynamo": 11, "tests/chaos": 11,
+	"node/api": 8, "node": 9, "node/sim": 10, "node/sim/history": 1, "node/sim/storm": 11, "node/sim/guest": 12, "node/sim/host": 12, "cmd/dynamo": 13, "tests/chaos": 11,
 	"examples/cart-merge": 11, "examples/cart-merge/cart": 1, "examples/cart-merge/guest": 2, "examples/cart-merge/embed": 11,
 	"examples/guests/go": 2, "examples/guests/command-go": 2, "plugins/seal": 11,
 }
@@ -40,7 +40,7 @@ var owners = map[string][]string{
 	"github.com/cockroachdb/pebble":       {"node/store", "node/disk", "node/sim"},
 	"github.com/hashicorp/memberlist":     {"node/gossip"},
 	"github.com/valyala/fasthttp":         {"node/api"},
-	"github.com/tetratelabs/wazero":       {"resolver"},
+	"github.com/tetratelabs/wazero":       {"resolver", "node/sim/host"},
 	"gopkg.in/yaml.v3":                    {"node/config"},
 	"github.com/spf13/cobra":              {"cmd/dynamo"},
 	"github.com/prometheus/client_golang": {"node/api", "node"},

@@ -278,6 +278,9 @@ func (n *Node) draw(below uint64) uint64 {
 // Keys is how many copies this node holds, tombstones included.
 func (n *Node) Keys() uint64 { return uint64(n.store.Stats().Keys) }
 
+// Hints is how many hints this node holds for others.
+func (n *Node) Hints() int64 { return n.store.Stats().Hints }
+
 // DropKeyspace drops a keyspace on every node, for programs that run a node inside of them.
 func (n *Node) DropKeyspace(ctx context.Context, name string) error {
 	return n.state.DropKeyspace(ctx, name)
