@@ -244,6 +244,9 @@ func (r *run) unequal() string {
 		default:
 			return id + " is not ready"
 		}
+		if n.Unsure() {
+			return id + " has not compared itself with the others yet"
+		}
 		if hints := n.Hints(); hints > 0 {
 			return fmt.Sprintf("%s holds %d hints", id, hints)
 		}

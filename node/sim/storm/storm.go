@@ -147,6 +147,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	if err := r.c.StartAll(ctx); err != nil {
 		return r.report, err
 	}
+	r.began = o.Now()
 	r.note("%d nodes are up", o.Plan.Nodes)
 	var wg sync.WaitGroup
 	working, stop := context.WithCancel(ctx)
