@@ -37,6 +37,9 @@ type Options struct {
 	CompileCommand []string
 	// Builtins are the ready-made resolver modules by name.
 	Builtins func(name string) ([]byte, bool)
+	// LawRounds bounds a law check [8 at birth, 40 later, or when its time is over]. On virtual time that does not pass while
+	// modules run, it is the only bound.
+	LawRounds int
 	// BuiltinNames lists them for who asks for another.
 	BuiltinNames []string
 	Seams
