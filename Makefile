@@ -12,16 +12,23 @@ SEED     ?= 1
 SECONDS  ?= 60
 NETWORK  ?= auto
 CLANG    ?= clang
+SIMULATOR := node/sim/host/module/sim.wasm.gz
 
 .PHONY: all build demo test lint unit storm fuzz fuzz-short soak chaos scenarios bench examples guests plugins plugins-check clean
 
 all: build
 
-build: ## the binary
+build: $(SIMULATOR) ## the binary, with the simulator in it
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/dynamo
 
-demo: build ## two clients write one cart on both sides of a cut
+# The simulator takes a minute to build at first, and the demo can do without.
+demo: ## two clients write one cart on both sides of a cut
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/dynamo
 	$(GO) run ./examples/cart-merge demo --dynamo $(BIN) --config configs/local.yaml
+
+$(SIMULATOR): go.mod go.sum tools/sim/build.sh $(shell find node resolver plugins tools/sim -name '*.go' -not -name '*_test.go' -o -path 'plugins/wasm/*.wasm')
+	GO='$(GO)' ./tools/sim/build.sh $(@:.gz=)
+	gzip -9 -n -f $(@:.gz=)
 
 test: lint plugins-check unit storm fuzz-short ## everything CI runs
 

@@ -37,6 +37,9 @@ func (n *Node) checkLaws(ctx context.Context, ks cluster.Keyspace, m *resolver.M
 	if !n.isReady() {
 		o.Budget, o.Rounds = birthBudget, birthRounds
 	}
+	if n.o.LawRounds > 0 {
+		o.Rounds = n.o.LawRounds
+	}
 	r := laws.CheckModule(ctx, m, ks.Name, nil, ks.MaxValueBytes, samples, o)
 	n.certify(m.SHA256(), r, false)
 	return lawAnswer(r, len(samples))

@@ -172,7 +172,7 @@ const metaCluster = "cluster"
 
 func (n *Node) openCluster() error {
 	c := n.o.Cluster
-	n.gossip = n.o.Gossip(cluster.MemberlistOptions{
+	n.gossip = n.o.Gossip(cluster.GossipOptions{
 		Self: n.o.ID, Bind: n.self.Gossip, Cluster: c.Name, Partitions: c.Partitions, Secret: c.Secret,
 		Seeds: n.gossipSeeds, Logger: n.log, Now: n.o.Now,
 	})
@@ -277,6 +277,13 @@ func (n *Node) draw(below uint64) uint64 {
 
 // Keys is how many copies this node holds, tombstones included.
 func (n *Node) Keys() uint64 { return uint64(n.store.Stats().Keys) }
+
+// Hints is how many hints this node holds for others.
+func (n *Node) Hints() int64 { return n.store.Stats().Hints }
+
+// Unsure says that what this node does not hold says nothing yet: it has not compared itself with the others since a
+// crash.
+func (n *Node) Unsure() bool { return n.repairer.Unsure() }
 
 // DropKeyspace drops a keyspace on every node, for programs that run a node inside of them.
 func (n *Node) DropKeyspace(ctx context.Context, name string) error {

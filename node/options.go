@@ -37,6 +37,9 @@ type Options struct {
 	CompileCommand []string
 	// Builtins are the ready-made resolver modules by name.
 	Builtins func(name string) ([]byte, bool)
+	// LawRounds bounds a law check [8 at birth, 40 later, or when its time is over]. On virtual time that does not pass while
+	// modules run, it is the only bound.
+	LawRounds int
 	// BuiltinNames lists them for who asks for another.
 	BuiltinNames []string
 	Seams
@@ -58,7 +61,7 @@ type Seams struct {
 	// Transport connects this node to its peers.
 	Transport func(peer.Options) (Transport, error)
 	// Gossip tells who is reachable.
-	Gossip func(cluster.MemberlistOptions) cluster.Gossip
+	Gossip func(cluster.GossipOptions) cluster.Gossip
 }
 
 // Transport is the node's side of the peer network.
@@ -91,7 +94,7 @@ func (o Options) withDefaults() (Options, error) {
 		o.Transport = func(p peer.Options) (Transport, error) { return peer.Listen(p) }
 	}
 	if o.Gossip == nil {
-		o.Gossip = func(m cluster.MemberlistOptions) cluster.Gossip { return cluster.NewMemberlist(m) }
+		o.Gossip = realGossip
 	}
 	if o.Fatal == nil {
 		o.Fatal = func(err error) { o.Logger.Error("node must stop", "err", err) }

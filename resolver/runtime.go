@@ -72,8 +72,8 @@ func New(o Options) (*Runtime, error) {
 	if err := o.Limits.validate(); err != nil {
 		return nil, fmt.Errorf("resolver limits: %w", err)
 	}
-	if runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64" {
-		return nil, errors.New("resolver: modules are compiled for amd64 and arm64 only, and " + runtime.GOARCH + " would run them otherwise")
+	if _, err := engineConfig(); err != nil {
+		return nil, err
 	}
 	if o.Parallel < 0 {
 		return nil, errors.New("resolver: Parallel is negative")
@@ -215,6 +215,18 @@ func (m *Module) compileCached(ctx context.Context, code []byte, cache codeCache
 	return errors.Join(err, s.remove())
 }
 
+// engineConfig chooses the engine. All nodes of a cluster must have the same one: interpreter and machine code
+// may differ in the bits of a NaN. A whole cluster simulated in WebAssembly interprets everywhere.
+func engineConfig() (wazero.RuntimeConfig, error) {
+	switch runtime.GOARCH {
+	case "amd64", "arm64":
+		return wazero.NewRuntimeConfigCompiler(), nil
+	case "wasm":
+		return wazero.NewRuntimeConfigInterpreter(), nil
+	}
+	return nil, errors.New("resolver: modules are compiled for amd64 and arm64 only, and " + runtime.GOARCH + " would run them otherwise")
+}
+
 // compileIn gives the module an engine of its own: what an engine keeps for ever, such as function types,
 // goes with the module. The engine looks for machine code below dir, and puts it there, unless dir is "".
 func (m *Module) compileIn(ctx context.Context, code []byte, dir string) (err error) {
@@ -225,8 +237,11 @@ func (m *Module) compileIn(ctx context.Context, code []byte, dir string) (err er
 			err = failf(CodeCompile, "the compiler panicked: %v", p)
 		}
 	}()
-	config := wazero.NewRuntimeConfigCompiler().
-		WithCoreFeatures(api.CoreFeaturesV2).
+	config, err := engineConfig()
+	if err != nil {
+		return err
+	}
+	config = config.WithCoreFeatures(api.CoreFeaturesV2).
 		WithMemoryLimitPages(m.runtime.limits.pages()).
 		WithCloseOnContextDone(false). // yield does, at less cost
 		WithDebugInfoEnabled(false)

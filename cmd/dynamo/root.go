@@ -36,7 +36,7 @@ module that you upload per keyspace.
 	root.SetHelpCommand(newHelp())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
-		newServe(), newUp(), newConfig(), newKV(), newKeyspace(), newResolver(), newCluster(), newExplain(), newBench(), newVersion(), newCompile(),
+		newServe(), newUp(), newConfig(), newKV(), newKeyspace(), newResolver(), newCluster(), newExplain(), newBench(), newSim(), newVersion(), newCompile(),
 	)
 	return root
 }

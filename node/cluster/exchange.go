@@ -83,7 +83,7 @@ func (s *State) exchange(node string, push bool) {
 }
 
 func (s *State) warnTake(node string, err error) {
-	if s.ctx.Err() == nil && !errors.Is(err, ErrClosed) && s.rare.allow("take "+node) {
+	if s.ctx.Err() == nil && !errors.Is(err, ErrClosed) && s.rare.Allow("take "+node) {
 		s.log.Warn("the metadata of another node were refused", "from", node, "err", err)
 	}
 }

@@ -214,22 +214,6 @@ func alone(t *testing.T, f *config.Cluster, d *disk) *State {
 	return s
 }
 
-// within waits for a condition.
-func within(t *testing.T, d time.Duration, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.NewTimer(d)
-	defer deadline.Stop()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-deadline.C:
-			t.Fatalf("not within %v: %s", d, what)
-		case <-tick.C:
-		}
-	}
-}
-
 func keyspace(name string) Keyspace {
 	return Keyspace{
 		Name: name, N: 3, R: 2, W: 2, Conflict: config.PolicySiblings, Durability: config.DurabilitySync, MaxValueBytes: 1 << 20,

@@ -8,8 +8,8 @@ import (
 // maxLimited bounds what a limiter remembers; beyond it starts afresh.
 const maxLimited = 1024
 
-// limiter lets the same thing through only now and then.
-type limiter struct {
+// Limiter lets the same thing through only now and then.
+type Limiter struct {
 	now   func() time.Time
 	every time.Duration
 	// mu guards when each thing was let through last.
@@ -19,14 +19,15 @@ type limiter struct {
 	}
 }
 
-func newLimiter(now func() time.Time, every time.Duration) *limiter {
-	l := &limiter{now: now, every: every}
+// NewLimiter returns a limiter that lets each thing through once in a time.
+func NewLimiter(now func() time.Time, every time.Duration) *Limiter {
+	l := &Limiter{now: now, every: every}
 	l.mu.last = make(map[string]time.Time)
 	return l
 }
 
-// allow reports whether the thing was not let through for a while, and lets it through if so.
-func (l *limiter) allow(what string) bool {
+// Allow reports whether the thing was not let through for a while, and lets it through if so.
+func (l *Limiter) Allow(what string) bool {
 	now := l.now()
 	l.mu.Lock()
 	defer l.mu.Unlock()

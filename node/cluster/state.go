@@ -33,6 +33,24 @@ type Events struct {
 	Digest func(id string, digest [32]byte)
 }
 
+// GossipOptions are what an implementation of Gossip is told about its node.
+type GossipOptions struct {
+	// Self is this node's id.
+	Self string
+	// Bind is the host:port to listen on, TCP and UDP, which is also what the other nodes are told. A host name is looked
+	// up once.
+	Bind string
+	// Cluster and Partitions must be the same on all nodes; others are refused.
+	Cluster    string
+	Partitions int
+	// Secret encrypts and authenticates what is gossiped; "" = neither.
+	Secret string
+	// Seeds returns the members by id with their gossip addresses; it may contain this node. It is called every 2 seconds.
+	Seeds  func() map[string]string
+	Logger *slog.Logger
+	Now    func() time.Time
+}
+
 // Options of Open.
 type Options struct {
 	// Self is this node's id in File. Required.
@@ -67,7 +85,7 @@ type Options struct {
 type State struct {
 	o    Options
 	log  *slog.Logger
-	rare *limiter
+	rare *Limiter
 	// view is the metadata that the disk holds, or is about to forget in favour of the next. Only commit replaces it.
 	view atomic.Pointer[View]
 	// changes makes one change wait for the other: a change is made from the view that it replaces.
@@ -92,8 +110,8 @@ type State struct {
 	wake chan struct{}
 }
 
-// warnEvery is the pause between two warnings of the same thing.
-const warnEvery = time.Minute
+// WarnEvery is the pause between two warnings of the same thing.
+const WarnEvery = time.Minute
 
 // Open loads the metadata, or derives them from the cluster file if the disk has none, and starts to gossip. Errors wrap
 // ErrForeign if the disk belongs to another cluster or has another number of partitions, and ErrFormat if what it holds
@@ -109,7 +127,7 @@ func Open(o Options) (*State, error) {
 		o.Rand = rand.Reader
 	}
 	s := &State{
-		o: o, log: o.Logger, rare: newLimiter(o.Now, warnEvery), health: newHealth(o.Now, o.Probe != nil),
+		o: o, log: o.Logger, rare: NewLimiter(o.Now, WarnEvery), health: newHealth(o.Now, o.Probe != nil),
 		calls: make(chan struct{}, maxCalls), wake: make(chan struct{}, 1),
 	}
 	s.pending.nodes = make(map[string]struct{})
@@ -309,7 +327,7 @@ func (s *State) warnBirths(ours, theirs records) {
 	for key, a := range ours {
 		b, ok := theirs[key]
 		born := a.version == 1 && b.version == 1 && a.writer == "" && b.writer == ""
-		if ok && born && string(a.body) != string(b.body) && s.rare.allow("birth "+key) {
+		if ok && born && string(a.body) != string(b.body) && s.rare.Allow("birth "+key) {
 			s.log.Error("nodes of this cluster were started for the first time from cluster files that differ; one of them wins",
 				"record", key, "here", string(a.body), "there", string(b.body))
 		}

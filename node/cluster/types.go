@@ -73,10 +73,17 @@ type Keyspace struct {
 	Ancestors     bool              `json:"ancestors,omitempty"`
 	// Dropped says that this generation and its data are gone.
 	Dropped bool `json:"dropped,omitempty"`
+
+	id uint64 // in a View; 0 = not worked out yet
 }
 
 // ID names the generation on disk and between nodes.
-func (k Keyspace) ID() uint64 { return KeyspaceID(k.Name, k.Generation) }
+func (k Keyspace) ID() uint64 {
+	if k.id != 0 {
+		return k.id
+	}
+	return KeyspaceID(k.Name, k.Generation)
+}
 
 // KeyspaceID names one generation of a keyspace on disk and between nodes, so that a keyspace which was dropped and
 // created again never sees the old data. It is the first 8 bytes of SHA-256("keyspace" 0 name 0 generation), big-endian.

@@ -33,6 +33,8 @@ type View struct {
 
 	members    map[string]Member
 	keyspaces  map[string]Keyspace // dropped ones too
+	present    []Keyspace          // the others, by name
+	byID       map[uint64]Keyspace // the same
 	bindings   map[string][]Binding
 	active     map[string]Binding
 	epochs     map[string]uint64 // the largest of each keyspace, of all its generations
@@ -94,7 +96,15 @@ func (v *View) setMembers(all []Member, old *View) error {
 
 func (v *View) setKeyspaces(c contents) {
 	for _, k := range c.keyspaces {
+		k.id = KeyspaceID(k.Name, k.Generation)
 		v.keyspaces[k.Name] = k
+	}
+	v.byID = make(map[uint64]Keyspace, len(v.keyspaces))
+	for _, name := range slices.Sorted(maps.Keys(v.keyspaces)) {
+		if k := v.keyspaces[name]; !k.Dropped {
+			v.present = append(v.present, k)
+			v.byID[k.id] = k
+		}
 	}
 	for _, b := range c.bindings {
 		v.epochs[b.Keyspace] = max(v.epochs[b.Keyspace], b.Epoch)
@@ -135,14 +145,12 @@ func (v *View) Keyspace(name string) (Keyspace, bool) {
 }
 
 // Keyspaces returns all keyspaces that were not dropped, by name.
-func (v *View) Keyspaces() []Keyspace {
-	var out []Keyspace
-	for _, name := range slices.Sorted(maps.Keys(v.keyspaces)) {
-		if k := v.keyspaces[name]; !k.Dropped {
-			out = append(out, k)
-		}
-	}
-	return out
+func (v *View) Keyspaces() []Keyspace { return v.present }
+
+// KeyspaceByID returns the keyspace of that ID; false if there is none, or if it was dropped.
+func (v *View) KeyspaceByID(id uint64) (Keyspace, bool) {
+	k, ok := v.byID[id]
+	return k, ok
 }
 
 // Active returns the binding that a keyspace merges with; false if it has none.

@@ -202,7 +202,7 @@ func callAll[T wire.Message](r *Repairer, nodes []string, m wire.Message) ([]T, 
 
 // settleKeys is steps 3 and 4 for keys of one tree.
 func (r *Repairer) settleKeys(v *cluster.View, keys []candidate) error {
-	ks, ok := replica.KeyspaceByID(v, keys[0].id.Keyspace)
+	ks, ok := v.KeyspaceByID(keys[0].id.Keyspace)
 	if !ok {
 		return nil
 	}

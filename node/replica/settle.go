@@ -49,7 +49,7 @@ func (r *Replica) SettleCheck(ctx context.Context, m *wire.SettleCheck) (*wire.S
 		return nil, err
 	}
 	v := r.o.View()
-	ks, ok := KeyspaceByID(v, m.KeyspaceID)
+	ks, ok := v.KeyspaceByID(m.KeyspaceID)
 	if !ok {
 		return nil, ErrDropped
 	}
@@ -79,7 +79,7 @@ func (r *Replica) SettleCheck(ctx context.Context, m *wire.SettleCheck) (*wire.S
 // SettleApply replaces the copies that are still what the round agreed on, durably, and counts them.
 func (r *Replica) SettleApply(ctx context.Context, m *wire.SettleApply) (*wire.SettleApplyReply, error) {
 	v := r.o.View()
-	ks, ok := KeyspaceByID(v, m.KeyspaceID)
+	ks, ok := v.KeyspaceByID(m.KeyspaceID)
 	if !ok {
 		return nil, ErrDropped
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"dynamo/node/causal"
-	"dynamo/node/cluster"
 	"dynamo/node/merkle"
 	"dynamo/node/ring"
 	"dynamo/node/store"
@@ -35,7 +34,7 @@ func (r *Replica) Compare(m *wire.TreeCompare) *wire.TreeCompareReply {
 	out := &wire.TreeCompareReply{Verdicts: make([]wire.TreeVerdict, len(m.Roots))}
 	for i, t := range m.Roots {
 		root, sound := r.o.Trees.TreeRoot(store.TreeID{Partition: t.Partition, Keyspace: t.KeyspaceID})
-		_, known := KeyspaceByID(v, t.KeyspaceID)
+		_, known := v.KeyspaceByID(t.KeyspaceID)
 		switch {
 		case !sound || !known:
 			out.Verdicts[i] = wire.TreeUnready
@@ -44,16 +43,6 @@ func (r *Replica) Compare(m *wire.TreeCompare) *wire.TreeCompareReply {
 		}
 	}
 	return out
-}
-
-// KeyspaceByID finds a keyspace that was not dropped.
-func KeyspaceByID(v *cluster.View, id uint64) (cluster.Keyspace, bool) {
-	for _, ks := range v.Keyspaces() {
-		if ks.ID() == id {
-			return ks, true
-		}
-	}
-	return cluster.Keyspace{}, false
 }
 
 // Digests returns the digests below the root or a branch of a tree.
@@ -85,7 +74,7 @@ func (r *Replica) TreeKeys(m *wire.TreeKeys) (*wire.TreeKeysReply, error) {
 // Objects returns this node's copies of some keys, as many as fit, at least one.
 func (r *Replica) Objects(m *wire.ObjectsGet) (*wire.ObjectsReply, error) {
 	v := r.o.View()
-	ks, ok := KeyspaceByID(v, m.KeyspaceID)
+	ks, ok := v.KeyspaceByID(m.KeyspaceID)
 	if !ok {
 		return nil, ErrDropped
 	}
@@ -114,7 +103,7 @@ func (r *Replica) Objects(m *wire.ObjectsGet) (*wire.ObjectsReply, error) {
 // ApplyAll joins objects into this node's copies and returns when all of them are durable. A copy that
 // cannot be joined does not keep the others from it.
 func (r *Replica) ApplyAll(ctx context.Context, keyspace uint64, entries []wire.ListEntry) error {
-	ks, ok := KeyspaceByID(r.o.View(), keyspace)
+	ks, ok := r.o.View().KeyspaceByID(keyspace)
 	if !ok {
 		return ErrDropped
 	}

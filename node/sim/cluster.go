@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"slices"
 	"sync"
 	"time"
 
@@ -35,20 +34,31 @@ type Options struct {
 	Now func() time.Time
 	// ModuleCache is a directory for compiled modules, shared with other simulations.
 	ModuleCache string
+	// Builtins are the ready-made resolver modules by name [none].
+	Builtins func(name string) ([]byte, bool)
+	// Fatal is told of a failure after which a node must not go on; it must not block [a line in the log].
+	Fatal func(id string, err error)
 }
 
-// Cluster is a simulated cluster. It belongs to one goroutine; the nodes run on their own.
+// Cluster is a simulated cluster. It belongs to one goroutine, but for Node; the nodes run on their own.
 type Cluster struct {
 	o       Options
 	rng     *rand.ChaCha8
 	Network *peer.Network
 	air     *air
 	disks   map[string]*vfs.MemFS
-	nodes   map[string]*node.Node
+	// mu guards the nodes that run, so that clients may look one up at any time.
+	mu struct {
+		sync.RWMutex
+		nodes map[string]*node.Node
+	}
 }
 
 // New returns a cluster with all nodes down.
 func New(o Options) *Cluster {
+	if o.Fatal == nil {
+		o.Fatal = func(id string, err error) { o.Logger.Error("node must stop", "node", id, "err", err) }
+	}
 	var seed [32]byte
 	for i := range 8 {
 		seed[i] = byte(o.Seed >> (8 * i))
@@ -57,8 +67,9 @@ func New(o Options) *Cluster {
 	c := &Cluster{
 		o: o, rng: rng, air: newAir(),
 		Network: peer.NewNetwork(peer.NetworkOptions{Rand: fork(rng), Logger: o.Logger, Now: o.Now}),
-		disks:   make(map[string]*vfs.MemFS), nodes: make(map[string]*node.Node),
+		disks:   make(map[string]*vfs.MemFS),
 	}
+	c.mu.nodes = make(map[string]*node.Node)
 	for _, n := range o.Config.Nodes {
 		c.disks[n.ID] = vfs.NewCrashableMem()
 	}
@@ -74,47 +85,69 @@ func fork(r *rand.ChaCha8) io.Reader {
 
 // Start boots a node from its disk and waits until it is ready.
 func (c *Cluster) Start(ctx context.Context, id string) error {
-	if c.nodes[id] != nil {
-		return fmt.Errorf("sim: node %s is running", id)
+	if err := c.Boot(ctx, id); err != nil {
+		return err
 	}
-	n, err := node.Open(ctx, node.Options{
-		Cluster: c.o.Config, ID: id, Logger: c.o.Logger,
-		Fatal: func(err error) { c.o.Logger.Error("node must stop", "node", id, "err", err) },
-		Seams: node.Seams{
-			Now: c.o.Now, Rand: &lockedReader{r: fork(c.rng)}, FS: c.disks[id], ModuleCache: c.o.ModuleCache,
-			Listen: func(string) (net.Listener, error) { return nil, nil },
-			Transport: func(p peer.Options) (node.Transport, error) {
-				return c.Network.Attach(p.Hello, p.Handler, p.Admit), nil
-			},
-			Gossip: func(m cluster.MemberlistOptions) cluster.Gossip { return c.air.station(m.Self) },
-		},
-	})
-	if err != nil {
-		return fmt.Errorf("sim: start %s: %w", id, err)
-	}
-	c.nodes[id] = n
 	select {
-	case <-n.Ready():
+	case <-c.Node(id).Ready():
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// StartAll boots every node that is down, side by side in effect: none waits for the next.
+// Boot boots a node from its disk and does not wait until it is ready: it may never be, alone.
+func (c *Cluster) Boot(ctx context.Context, id string) error {
+	if c.Node(id) != nil {
+		return fmt.Errorf("sim: node %s is running", id)
+	}
+	n, err := node.Open(ctx, node.Options{
+		Cluster: c.o.Config, ID: id, Logger: c.o.Logger,
+		Fatal:    func(err error) { c.o.Fatal(id, err) },
+		Builtins: c.o.Builtins, LawRounds: lawRounds,
+		Seams: node.Seams{
+			Now: c.o.Now, Rand: &lockedReader{r: fork(c.rng)}, FS: c.disks[id], ModuleCache: c.o.ModuleCache,
+			Listen: func(string) (net.Listener, error) { return nil, nil },
+			Transport: func(p peer.Options) (node.Transport, error) {
+				return c.Network.Attach(p.Hello, p.Handler, p.Admit), nil
+			},
+			Gossip: func(m cluster.GossipOptions) cluster.Gossip { return c.air.station(m.Self) },
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("sim: start %s: %w", id, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.nodes[id] = n
+	return nil
+}
+
+// StartAll boots every node that is down and waits until all are ready.
 func (c *Cluster) StartAll(ctx context.Context) error {
 	for _, n := range c.o.Config.Nodes {
-		if c.nodes[n.ID] == nil {
-			if err := c.Start(ctx, n.ID); err != nil {
+		if c.Node(n.ID) == nil {
+			if err := c.Boot(ctx, n.ID); err != nil {
 				return err
 			}
+		}
+	}
+	for _, n := range c.o.Config.Nodes {
+		select {
+		case <-c.Node(n.ID).Ready():
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 	return nil
 }
 
-// Node returns a running node.
-func (c *Cluster) Node(id string) *node.Node { return c.nodes[id] }
+// Node returns a running node, nil if it is down. It may be called from any goroutine.
+func (c *Cluster) Node(id string) *node.Node {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.mu.nodes[id]
+}
 
 // Crash takes the power from a node: of what it had not synced, the given percentage survives, in
 // pieces. Start boots it again.
@@ -131,11 +164,13 @@ func (c *Cluster) Crash(ctx context.Context, id string, unsyncedPercent int) err
 func (c *Cluster) Stop(ctx context.Context, id string) error { return c.stop(ctx, id) }
 
 func (c *Cluster) stop(ctx context.Context, id string) error {
-	n := c.nodes[id]
+	c.mu.Lock()
+	n := c.mu.nodes[id]
+	delete(c.mu.nodes, id)
+	c.mu.Unlock()
 	if n == nil {
 		return nil
 	}
-	delete(c.nodes, id)
 	return n.Close(ctx)
 }
 
@@ -150,16 +185,34 @@ func (c *Cluster) Backup(id string) *vfs.MemFS {
 // Restore puts a copy made by Backup in the place of a node's disk.
 func (c *Cluster) Restore(id string, backup *vfs.MemFS) { c.disks[id] = backup }
 
-// Cut parts the network: nodes of different groups do not hear each other.
+// Link is a way through the network, in one direction.
+type Link struct{ From, To string }
+
+// Cut parts the network, on top of what is cut already: nodes of different groups do not hear each other.
 func (c *Cluster) Cut(groups ...[]string) {
-	c.Network.CutGroups(groups)
-	c.air.cut(groups)
+	for i, g := range groups {
+		for _, h := range groups[i+1:] {
+			for _, a := range g {
+				for _, b := range h {
+					c.CutLinks(Link{a, b}, Link{b, a})
+				}
+			}
+		}
+	}
 }
 
-// Heal joins the network again.
+// CutLinks swallows all that goes these ways, on top of what is cut already.
+func (c *Cluster) CutLinks(links ...Link) {
+	for _, l := range links {
+		c.Network.CutOneWay(l.From, l.To)
+	}
+	c.air.cut(links)
+}
+
+// Heal undoes all cuts.
 func (c *Cluster) Heal() {
 	c.Network.Heal()
-	c.air.cut(nil)
+	c.air.heal()
 }
 
 // Close stops all nodes.
@@ -170,6 +223,9 @@ func (c *Cluster) Close(ctx context.Context) error {
 	}
 	return errors.Join(errs...)
 }
+
+// lawRounds is enough to find out that a module works; whether it is lawful is for other tests.
+const lawRounds = 1
 
 // Config returns a cluster file of n nodes in zones of their own names, for simulations.
 func Config(n, partitions int, keyspaces ...config.Keyspace) *config.Cluster {
@@ -202,37 +258,38 @@ func (l *lockedReader) Read(p []byte) (int, error) {
 // air is a failure detector without packets: every node hears every other that runs and is not cut off,
 // with the delay that gossip would have.
 type air struct {
-	// mu guards stations and groups. Invariant: stations holds those that are started and not closed.
+	// mu guards stations and cuts. Invariant: stations holds those that are started and not closed.
 	mu struct {
 		sync.Mutex
 		stations map[string]*station
-		groups   [][]string
+		cuts     map[Link]bool
 	}
 }
 
 func newAir() *air {
 	a := &air{}
-	a.mu.stations = make(map[string]*station)
+	a.mu.stations, a.mu.cuts = make(map[string]*station), make(map[Link]bool)
 	return a
 }
 
-func (a *air) cut(groups [][]string) {
+func (a *air) cut(links []Link) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.mu.groups = groups
+	for _, l := range links {
+		a.mu.cuts[l] = true
+	}
 }
 
-// hears reports whether from is running and reaches to; a.mu is held.
+func (a *air) heal() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	clear(a.mu.cuts)
+}
+
+// hears reports whether to hears from, which a failure detector that probes does only if both ways are open; a.mu is
+// held.
 func (a *air) hears(from, to string) bool {
-	if a.mu.stations[from] == nil {
-		return false
-	}
-	for _, g := range a.mu.groups {
-		if slices.Contains(g, from) != slices.Contains(g, to) {
-			return false
-		}
-	}
-	return true
+	return a.mu.stations[from] != nil && !a.mu.cuts[Link{from, to}] && !a.mu.cuts[Link{to, from}]
 }
 
 func (a *air) station(id string) *station {

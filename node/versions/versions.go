@@ -225,7 +225,7 @@ func (r *Resolvers) Fetch(ctx context.Context, sha [32]byte) ([]byte, error) {
 		if m.ID == r.s.Self {
 			continue
 		}
-		reply, err := r.s.Transport.Call(ctx, m.ID, &wire.ModuleGet{SHA256: sha})
+		reply, err := r.fetchFrom(ctx, m.ID, sha)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", m.ID, err))
 			continue
@@ -240,6 +240,13 @@ func (r *Resolvers) Fetch(ctx context.Context, sha [32]byte) ([]byte, error) {
 		return nil, fmt.Errorf("module %s: %w", hex.EncodeToString(sha[:8]), errNowhere)
 	}
 	return nil, fmt.Errorf("no node that can be reached has module %s: %w", hex.EncodeToString(sha[:8]), errors.Join(errs...))
+}
+
+// fetchFrom asks one node, and not for ever: a message may be lost, and whoever waits for the module waits for it.
+func (r *Resolvers) fetchFrom(ctx context.Context, node string, sha [32]byte) (wire.Message, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.s.Limits.MaxTimeout)
+	defer cancel()
+	return r.s.Transport.Call(ctx, node, &wire.ModuleGet{SHA256: sha})
 }
 
 // Serve answers other nodes about modules. handled is false for other messages.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"dynamo/client"
+	"dynamo/node/sim/history"
 )
 
 const (
@@ -27,7 +28,7 @@ const (
 type book struct {
 	mu struct {
 		sync.Mutex
-		keys map[keyName][]operation
+		keys map[keyName][]history.Operation
 		// wrong are answers that no node may ever give.
 		wrong []string
 		// elements are the put ones, by set.
@@ -37,18 +38,18 @@ type book struct {
 
 func newBook() *book {
 	b := &book{}
-	b.mu.keys, b.mu.elements = map[keyName][]operation{}, map[string]int{}
+	b.mu.keys, b.mu.elements = map[keyName][]history.Operation{}, map[string]int{}
 	return b
 }
 
-func (b *book) add(k keyName, o operation, wrong string) {
+func (b *book) add(k keyName, o history.Operation, wrong string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.mu.keys[k] = append(b.mu.keys[k], o)
 	if wrong != "" {
 		b.mu.wrong = append(b.mu.wrong, fmt.Sprintf("%s/%s: %s: %s", k.keyspace, k.key, o, wrong))
 	}
-	if k.keyspace == sets && o.kind == "put" {
+	if k.keyspace == sets && o.Kind == history.Put {
 		b.mu.elements[k.key]++
 	}
 }
@@ -83,7 +84,7 @@ func compare(a, b string) int {
 	return 1
 }
 
-func (b *book) history(k keyName) []operation {
+func (b *book) history(k keyName) []history.Operation {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Clone(b.mu.keys[k])
@@ -114,29 +115,29 @@ func (u *user) work(ctx context.Context, turn func(context.Context)) {
 }
 
 // call makes one call via a random node and writes it down. The storm's end does not cut it off: it has a limit.
-func (u *user) call(k keyName, o operation, f func(context.Context, *client.Client) (context string, values []string, err error)) operation {
+func (u *user) call(k keyName, o history.Operation, f func(context.Context, *client.Client) (context string, values []string, err error)) history.Operation {
 	s := u.run.c.servers[u.r.IntN(len(u.run.c.servers))]
 	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
 	defer cancel()
-	o.client, o.node, o.at = u.id, s.id, u.run.since()
+	o.Client, o.Node, o.At = u.id, s.id, u.run.since()
 	token, values, err := f(ctx, s.client)
-	o.took = u.run.since() - o.at
+	o.Took = u.run.since() - o.At
 	if token != "" {
-		o.context = token[max(0, len(token)-8):]
+		o.Context = token[max(0, len(token)-8):]
 	}
-	if o.kind == "get" {
-		o.values = values
+	if o.Kind == history.Get {
+		o.Values = values
 	}
 	var wrong string
-	o.outcome, o.answer, wrong = classify(err)
+	o.Outcome, o.Answer, wrong = classify(err)
 	u.run.book.add(k, o, wrong)
 	return o
 }
 
 // classify reads an answer. wrong says why a node must not give it, whatever happens.
-func classify(err error) (o outcome, answer, wrong string) {
+func classify(err error) (o history.Outcome, answer, wrong string) {
 	if err == nil {
-		return acked, "ok", ""
+		return history.Acked, "ok", ""
 	}
 	if e, ok := errors.AsType[*client.Error](err); ok {
 		answer = e.Error()
@@ -150,23 +151,23 @@ func classify(err error) (o outcome, answer, wrong string) {
 			wrong = "an answer that nothing excuses"
 		}
 		if e.MaybeStored {
-			return unknown, answer, wrong
+			return history.Unknown, answer, wrong
 		}
-		return refused, answer, wrong
+		return history.Refused, answer, wrong
 	}
 	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "dial" {
-		return refused, "no connection", ""
+		return history.Refused, "no connection", ""
 	}
-	return unknown, err.Error(), ""
+	return history.Unknown, err.Error(), ""
 }
 
 func (u *user) get(k keyName) (values []string, token string, ok bool) {
-	o := u.call(k, operation{kind: "get"}, func(ctx context.Context, c *client.Client) (string, []string, error) {
+	o := u.call(k, history.Operation{Kind: history.Get}, func(ctx context.Context, c *client.Client) (string, []string, error) {
 		v, err := c.Get(ctx, k.keyspace, k.key, client.CallOptions{})
 		token = v.Context
 		return v.Context, valuesOf(k.keyspace, v), err
 	})
-	return o.values, token, o.outcome == acked
+	return o.Values, token, o.Outcome == history.Acked
 }
 
 // valuesOf are the values behind an answer, or the elements of a set.
@@ -193,13 +194,13 @@ func valuesOf(keyspace string, v client.Value) []string {
 }
 
 // put writes body, which brings value, with the context of a reading that saw covers.
-func (u *user) put(k keyName, value string, body []byte, covers []string, token string) (answered string, o operation) {
+func (u *user) put(k keyName, value string, body []byte, covers []string, token string) (answered string, o history.Operation) {
 	return u.follow(k, value, body, covers, token, "")
 }
 
 // follow is put with a context that may be the answer of another write.
-func (u *user) follow(k keyName, value string, body []byte, covers []string, token, follows string) (answered string, o operation) {
-	o = u.call(k, operation{kind: "put", values: []string{value}, covers: covers, follows: follows}, func(ctx context.Context, c *client.Client) (string, []string, error) {
+func (u *user) follow(k keyName, value string, body []byte, covers []string, token, follows string) (answered string, o history.Operation) {
+	o = u.call(k, history.Operation{Kind: history.Put, Values: []string{value}, Covers: covers, Follows: follows}, func(ctx context.Context, c *client.Client) (string, []string, error) {
 		var err error
 		answered, err = c.Put(ctx, k.keyspace, k.key, body, client.CallOptions{Context: token, ContentType: "text/plain"})
 		return token, nil, err
@@ -207,8 +208,8 @@ func (u *user) follow(k keyName, value string, body []byte, covers []string, tok
 	return answered, o
 }
 
-func (u *user) del(k keyName, covers []string, token string) operation {
-	return u.call(k, operation{kind: "delete", covers: covers}, func(ctx context.Context, c *client.Client) (string, []string, error) {
+func (u *user) del(k keyName, covers []string, token string) history.Operation {
+	return u.call(k, history.Operation{Kind: history.Delete, Covers: covers}, func(ctx context.Context, c *client.Client) (string, []string, error) {
 		_, err := c.Delete(ctx, k.keyspace, k.key, client.CallOptions{Context: token})
 		return token, nil, err
 	})
@@ -245,7 +246,7 @@ type plainWriter struct {
 	*user
 	turns map[int]int
 	// deletes whose outcome is unknown, by key: repeated as they were until it is known.
-	open map[keyName]func() operation
+	open map[keyName]func() history.Operation
 }
 
 func (w *plainWriter) turn(context.Context) {
@@ -253,7 +254,7 @@ func (w *plainWriter) turn(context.Context) {
 	k := keyName{plain, fmt.Sprintf("%s-%d-%d", w.id, slot, w.turns[slot]/plainOperations)}
 	w.turns[slot]++
 	if again := w.open[k]; again != nil {
-		if again().outcome == unknown {
+		if again().Outcome == history.Unknown {
 			return
 		}
 		delete(w.open, k)
@@ -269,14 +270,14 @@ func (w *plainWriter) turn(context.Context) {
 	}
 	last := w.turns[slot]%plainOperations == 0 // leave most keys deleted
 	if len(values) > 0 && (w.r.IntN(3) == 0 || last && w.r.IntN(4) > 0) {
-		if w.del(k, values, token).outcome == unknown {
-			w.open[k] = func() operation { return w.del(k, values, token) }
+		if w.del(k, values, token).Outcome == history.Unknown {
+			w.open[k] = func() history.Operation { return w.del(k, values, token) }
 		}
 		return
 	}
 	v := w.unique()
 	answered, o := w.put(k, v, []byte(v), values, token)
-	if slot%4 == 0 && o.outcome == acked && w.r.IntN(4) == 0 {
+	if slot%4 == 0 && o.Outcome == history.Acked && w.r.IntN(4) == 0 {
 		// The context of the answer covers the write and what it covered. Not for all keys: the check is weaker then.
 		next := w.unique()
 		w.follow(k, next, []byte(next), values, answered, v)
@@ -307,7 +308,7 @@ func (r *run) users(ctx context.Context, wg *sync.WaitGroup) {
 	}
 	add(setClients, "s", func(u *user) func(context.Context) { return u.addElement })
 	add(plainClients, "p", func(u *user) func(context.Context) {
-		w := &plainWriter{user: u, turns: map[int]int{}, open: map[keyName]func() operation{}}
+		w := &plainWriter{user: u, turns: map[int]int{}, open: map[keyName]func() history.Operation{}}
 		return w.turn
 	})
 	add(newestClients, "l", func(u *user) func(context.Context) { return u.overwrite })

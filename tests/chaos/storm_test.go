@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"dynamo/client"
+	"dynamo/node/sim/history"
 )
 
 var (
@@ -174,7 +175,7 @@ func (r *run) check(ctx context.Context) {
 		if len(found.violations) > 0 {
 			r.violation("%s/%s: %s", k.keyspace, k.key, strings.Join(found.violations, "\n"))
 		}
-		if strings.Contains(strings.Join(found.violations, " "), mintedTwice) {
+		if strings.Contains(strings.Join(found.violations, " "), history.MintedTwice) {
 			r.twins++
 		}
 		r.verified++
@@ -230,6 +231,10 @@ type finding struct {
 	gone, strict bool
 }
 
+func rules(keyspace string) history.Rule {
+	return map[string]history.Rule{sets: history.Union, plain: history.Siblings, newest: history.Newest}[keyspace]
+}
+
 // checkKey looks at a key through each of its replicas alone, and at a quorum.
 func (r *run) checkKey(ctx context.Context, k keyName) finding {
 	e, err := r.c.explain(ctx, k.keyspace, k.key)
@@ -245,9 +250,9 @@ func (r *run) checkKey(ctx context.Context, k keyName) finding {
 	if err := e.equal(); err != nil {
 		f.violations = append(f.violations, fmt.Sprintf("replicas differ: %v", err))
 	}
-	history := r.book.history(k)
+	operations := r.book.history(k)
 	type view struct{ node, quorum string }
-	views := []view{{r.c.servers[len(history)%len(r.c.servers)].id, "2"}}
+	views := []view{{r.c.servers[len(operations)%len(r.c.servers)].id, "2"}}
 	for _, id := range e.primaries() {
 		views = append(views, view{id, "1"})
 	}
@@ -259,19 +264,19 @@ func (r *run) checkKey(ctx context.Context, k keyName) finding {
 			f.violations = append(f.violations, fmt.Sprintf("read via %s at r=%s: %v", v.node, v.quorum, err))
 			continue
 		}
-		verdict, wrong := judge(k.keyspace, history, valuesOf(k.keyspace, got))
+		verdict, wrong := history.Judge(rules(k.keyspace), operations, valuesOf(k.keyspace, got))
 		for _, w := range wrong {
 			f.violations = append(f.violations, fmt.Sprintf("%s at r=%s: %s", v.node, v.quorum, w))
 		}
-		f.required, f.gone = len(verdict.required), verdict.gone()
-		f.strict = len(verdict.allowed) == len(verdict.required)
+		f.required, f.gone = len(verdict.Required), verdict.Gone()
+		f.strict = len(verdict.Allowed) == len(verdict.Required)
 	}
 	return f
 }
 
 // story tells all that is known of a key.
 func (r *run) story(ctx context.Context, k keyName) string {
-	lines := strings.Split(strings.TrimSpace(render(r.book.history(k))), "\n")
+	lines := strings.Split(strings.TrimSpace(history.Render(r.book.history(k))), "\n")
 	lines = append(lines, r.n.steps...)
 	slices.SortStableFunc(lines, func(a, b string) int { return compareTime(a, b) })
 	out := "\n" + strings.Join(lines, "\n")
@@ -307,12 +312,12 @@ func (r *run) report(file string) {
 	var by [3]int
 	for _, k := range r.book.names() {
 		for _, o := range r.book.history(k) {
-			if o.kind == "get" {
+			if o.Kind == history.Get {
 				reads++
 				continue
 			}
 			writes++
-			by[o.outcome]++
+			by[o.Outcome]++
 		}
 	}
 	var faults []string
@@ -321,7 +326,7 @@ func (r *run) report(file string) {
 	}
 	slices.Sort(faults)
 	r.t.Logf("seed %d: %d reads, %d writes (%d acknowledged, %d unknown, %d refused); faults: %s; %d keys: %d elements verified, %d keys gone for good, %d of certain fate; slowest start %.1f s, clients held for %.1f s between wipes, whole after %.1f s; %d violations (%d of keys with a write that was perhaps made twice)",
-		r.seed, reads, writes, by[acked], by[unknown], by[refused], strings.Join(faults, ", "), r.verified, r.elements, r.gone, r.strict,
+		r.seed, reads, writes, by[history.Acked], by[history.Unknown], by[history.Refused], strings.Join(faults, ", "), r.verified, r.elements, r.gone, r.strict,
 		r.c.mu.slowest.Seconds(), r.n.held.Seconds(), r.quiet.Seconds(), len(r.violated), r.twins)
 	if len(r.violated) == 0 {
 		return

@@ -1,4 +1,4 @@
-package cluster
+package gossip
 
 import (
 	"errors"
@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"dynamo/node/cluster"
 )
 
 // gossiper is a Memberlist and what it reported.
@@ -77,11 +79,11 @@ func freeAddress(t *testing.T) string {
 }
 
 // start starts the gossip of a node; change may alter its options.
-func (n network) start(t *testing.T, id string, change func(*MemberlistOptions)) *gossiper {
+func (n network) start(t *testing.T, id string, change func(*cluster.GossipOptions)) *gossiper {
 	t.Helper()
 	g := &gossiper{}
 	g.mu.up, g.mu.digests = make(map[string]bool), make(map[string][32]byte)
-	o := MemberlistOptions{
+	o := cluster.GossipOptions{
 		Self: id, Bind: n[id], Cluster: "demo", Partitions: 16, Secret: "secret",
 		Seeds: func() map[string]string {
 			out := make(map[string]string)
@@ -95,7 +97,7 @@ func (n network) start(t *testing.T, id string, change func(*MemberlistOptions))
 	}
 	g.Memberlist = NewMemberlist(o)
 	g.SetDigest([32]byte{1})
-	err := g.Start(Events{
+	err := g.Start(cluster.Events{
 		Up: func(id string) { g.set(id, true) }, Down: func(id string) { g.set(id, false) },
 		Digest: func(id string, d [32]byte) {
 			g.mu.Lock()
@@ -178,14 +180,14 @@ func TestMemberlistBlock(t *testing.T) {
 func TestMemberlistRefusesStrangers(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		change func(*MemberlistOptions)
+		change func(*cluster.GossipOptions)
 		// lines of which either side must show one
 		want []string
 	}{
-		"another cluster":  {func(o *MemberlistOptions) { o.Cluster = "shop" }, []string{"gossip of another cluster is refused", "cluster=shop"}},
-		"another Q":        {func(o *MemberlistOptions) { o.Partitions = 64 }, []string{"a node that is not of this cluster is refused", "it has 64 partitions, this one 16"}},
-		"another secret":   {func(o *MemberlistOptions) { o.Secret = "guess" }, []string{"gossip packet that this cluster's secret cannot open"}},
-		"no secret":        {func(o *MemberlistOptions) { o.Secret = "" }, []string{"gossip packet that this cluster's secret cannot open"}},
+		"another cluster":  {func(o *cluster.GossipOptions) { o.Cluster = "shop" }, []string{"gossip of another cluster is refused", "cluster=shop"}},
+		"another Q":        {func(o *cluster.GossipOptions) { o.Partitions = 64 }, []string{"a node that is not of this cluster is refused", "it has 64 partitions, this one 16"}},
+		"another secret":   {func(o *cluster.GossipOptions) { o.Secret = "guess" }, []string{"gossip packet that this cluster's secret cannot open"}},
+		"no secret":        {func(o *cluster.GossipOptions) { o.Secret = "" }, []string{"gossip packet that this cluster's secret cannot open"}},
 		"no node whatever": {nil, []string{"connection to the gossip port was refused, it is not from a node"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -260,11 +262,11 @@ func TestMemberlistPortInUse(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t, 1)
 	n.start(t, "n1", nil)
-	m := NewMemberlist(MemberlistOptions{
+	m := NewMemberlist(cluster.GossipOptions{
 		Self: "n2", Bind: n["n1"], Cluster: "demo", Partitions: 16, Seeds: func() map[string]string { return nil },
 		Logger: slog.New(slog.DiscardHandler), Now: time.Now,
 	})
-	if err := m.Start(Events{}); err == nil {
+	if err := m.Start(cluster.Events{}); err == nil {
 		t.Error("two nodes on one port")
 	}
 	if err := m.Close(); err != nil {
@@ -276,7 +278,7 @@ func TestLibraryLog(t *testing.T) {
 	t.Parallel()
 	var l logs
 	now := time.Unix(0, 0)
-	rare := newLimiter(func() time.Time { return now }, warnEvery)
+	rare := cluster.NewLimiter(func() time.Time { return now }, cluster.WarnEvery)
 	lib := newLibraryLog(l.logger(), rare, func() time.Time { return now })
 	for i := range 3 {
 		lib.Printf("[ERR] memberlist: Failed to send gossip to 10.0.0.%d:7301: no route", i)
@@ -287,7 +289,7 @@ func TestLibraryLog(t *testing.T) {
 		t.Error(&l)
 	}
 	lib.Printf("[ERR] memberlist: discarding packet with unacceptable label \"dynamo/1/shop\": from=10.0.0.2:1")
-	now = now.Add(warnEvery)
+	now = now.Add(cluster.WarnEvery)
 	lib.Printf("[ERR] memberlist: discarding packet with unacceptable label \"other\": from=10.0.0.1:9")
 	if l.count("cluster=shop") != 2 || l.count("cluster=unknown") != 1 {
 		t.Error(&l)

@@ -1,4 +1,4 @@
-package cluster
+package gossip
 
 import (
 	"context"
@@ -7,6 +7,8 @@ import (
 	"net"
 	"strings"
 	"time"
+
+	"dynamo/node/cluster"
 )
 
 // repeatEvery is the pause after which a complaint of the library that differs in numbers only is worth a line again.
@@ -17,12 +19,12 @@ const repeatEvery = 30 * time.Second
 // something with every packet, becomes one clear line a minute for each host.
 type libraryLog struct {
 	log    *slog.Logger
-	rare   *limiter // strangers
-	repeat *limiter
+	rare   *cluster.Limiter // strangers
+	repeat *cluster.Limiter
 }
 
-func newLibraryLog(l *slog.Logger, rare *limiter, now func() time.Time) *log.Logger {
-	return log.New(&libraryLog{log: l, rare: rare, repeat: newLimiter(now, repeatEvery)}, "", 0)
+func newLibraryLog(l *slog.Logger, rare *cluster.Limiter, now func() time.Time) *log.Logger {
+	return log.New(&libraryLog{log: l, rare: rare, repeat: cluster.NewLimiter(now, repeatEvery)}, "", 0)
 }
 
 // Write implements io.Writer; p is one line.
@@ -41,7 +43,7 @@ func (l *libraryLog) Write(p []byte) (int, error) {
 	if strings.Contains(text, "ignoring alive message") || strings.Contains(text, "Conflicting address") {
 		level = slog.LevelDebug // the delegates have said it better
 	}
-	if level > slog.LevelDebug && !l.repeat.allow(withoutDigits(text)) {
+	if level > slog.LevelDebug && !l.repeat.Allow(withoutDigits(text)) {
 		level = slog.LevelDebug
 	}
 	l.log.Log(context.Background(), level, "memberlist: "+text)
@@ -50,7 +52,7 @@ func (l *libraryLog) Write(p []byte) (int, error) {
 
 // stranger reports a refusal, at most once a minute for each kind and host.
 func (l *libraryLog) stranger(kind, remote, message, key, value string) {
-	if l.rare.allow(kind + " " + hostOf(remote)) {
+	if l.rare.Allow(kind + " " + hostOf(remote)) {
 		l.log.Error(message, "remote", remote, key, value)
 	}
 }

@@ -1,4 +1,5 @@
-package cluster
+// Package gossip is the failure detector of a real network: cluster.Gossip over memberlist.
+package gossip
 
 import (
 	"context"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"dynamo/node/cluster"
 )
 
 // How fast failures are noticed: with these a crash is seen in 2 to 5 seconds and a healed partition in 2 to 6.
@@ -40,36 +43,18 @@ const (
 	retransmitMult = 3
 )
 
-// MemberlistOptions of NewMemberlist.
-type MemberlistOptions struct {
-	// Self is this node's id.
-	Self string
-	// Bind is the host:port to listen on, TCP and UDP, which is also what the other nodes are told. A host name is looked
-	// up once.
-	Bind string
-	// Cluster and Partitions must be the same on all nodes; others are refused.
-	Cluster    string
-	Partitions int
-	// Secret encrypts and authenticates what is gossiped; "" = neither.
-	Secret string
-	// Seeds returns the members by id with their gossip addresses; it may contain this node. It is called every 2 seconds.
-	Seeds  func() map[string]string
-	Logger *slog.Logger
-	Now    func() time.Time
-}
-
 // Memberlist is Gossip over github.com/hashicorp/memberlist (SWIM with Lifeguard), one UDP and one TCP port. It carries
 // the digest of the metadata, never the metadata.
 //
 // Facts about the library that matter here: it draws from the global source of math/rand (whom to probe and when), so
 // that nothing above it can be replayed from a seed - simulations bring a Gossip of their own; its packets are not
 // protected against replay, so that a recorded packet can revive an old opinion for a few seconds, which requests then
-// correct; it does not wait for its own goroutines when it shuts down, hence the gate in front of Events; and it calls
+// correct; it does not wait for its own goroutines when it shuts down, hence the gate in front of cluster.Events; and it calls
 // its delegates under its lock, so that these must not call back.
 type Memberlist struct {
-	o         MemberlistOptions
+	o         cluster.GossipOptions
 	log       *slog.Logger
-	rare      *limiter
+	rare      *cluster.Limiter
 	list      *memberlist.Memberlist
 	transport *gossipTransport
 	queue     memberlist.TransmitLimitedQueue
@@ -82,18 +67,18 @@ type Memberlist struct {
 	gate struct {
 		sync.RWMutex
 		open   bool
-		events Events
+		events cluster.Events
 	}
 	ctx  context.Context
 	stop context.CancelFunc
 	wg   sync.WaitGroup
 }
 
-var _ Gossip = (*Memberlist)(nil)
+var _ cluster.Gossip = (*Memberlist)(nil)
 
 // NewMemberlist returns a Gossip that does nothing yet.
-func NewMemberlist(o MemberlistOptions) *Memberlist {
-	m := &Memberlist{o: o, log: o.Logger.With("part", "gossip"), rare: newLimiter(o.Now, warnEvery)}
+func NewMemberlist(o cluster.GossipOptions) *Memberlist {
+	m := &Memberlist{o: o, log: o.Logger.With("part", "gossip"), rare: cluster.NewLimiter(o.Now, cluster.WarnEvery)}
 	m.ctx, m.stop = context.WithCancel(context.Background())
 	m.transport = newGossipTransport(m.ctx, o.Self, o.Now, m.log, m.rare)
 	m.queue = memberlist.TransmitLimitedQueue{RetransmitMult: retransmitMult, NumNodes: func() int { return int(m.heard.Load()) }}
@@ -101,7 +86,7 @@ func NewMemberlist(o MemberlistOptions) *Memberlist {
 }
 
 // Start implements Gossip.
-func (m *Memberlist) Start(e Events) error {
+func (m *Memberlist) Start(e cluster.Events) error {
 	host, port, err := resolve(m.ctx, m.o.Bind)
 	if err != nil {
 		return fmt.Errorf("gossip address %s: %w", m.o.Bind, err)
@@ -167,7 +152,7 @@ func (m *Memberlist) shut() {
 }
 
 // report lets f report an event.
-func (m *Memberlist) report(id string, f func(e Events)) {
+func (m *Memberlist) report(id string, f func(e cluster.Events)) {
 	m.gate.RLock()
 	defer m.gate.RUnlock()
 	if m.gate.open && id != m.o.Self {
@@ -232,12 +217,12 @@ func (m *Memberlist) join(id, address string) {
 	}
 	reason := oneLine(err)
 	if secretMismatch(reason) {
-		if m.rare.allow("secret " + id) {
+		if m.rare.Allow("secret " + id) {
 			m.log.Error("a member does not have this cluster's secret, gossip with it is refused", "member", id, "address", address, "err", reason)
 		}
 		return
 	}
-	if m.rare.allow("join " + id) {
+	if m.rare.Allow("join " + id) {
 		m.log.Info("a member cannot be reached by gossip yet, it will be tried again", "member", id, "address", address, "err", reason)
 	}
 }
@@ -281,7 +266,7 @@ func resolve(ctx context.Context, address string) (host string, port int, err er
 const labelPrefix = "dynamo/1/"
 
 // clusterLabel marks everything that is gossiped, so that other clusters drop it unread and can say whose it was.
-func clusterLabel(cluster string) string { return labelPrefix + cluster }
+func clusterLabel(name string) string { return labelPrefix + name }
 
 // gossipKey derives the AES-256 key.
 func gossipKey(cluster, secret string) []byte {
@@ -297,22 +282,22 @@ const (
 )
 
 // nodeMeta is what a node tells about its cluster: format byte, 8 bytes of the SHA-256 of the name, Q in 4 bytes.
-func nodeMeta(cluster string, partitions int) []byte {
-	sum := sha256.Sum256([]byte(cluster))
+func nodeMeta(name string, partitions int) []byte {
+	sum := sha256.Sum256([]byte(name))
 	b := append([]byte{metaFormat}, sum[:8]...)
 	return binary.BigEndian.AppendUint32(b, uint32(partitions))
 }
 
 // checkMeta returns nil if a node is of this cluster, else the reason why not.
-func checkMeta(meta []byte, cluster string, partitions int) error {
-	want := nodeMeta(cluster, partitions)
+func checkMeta(meta []byte, name string, partitions int) error {
+	want := nodeMeta(name, partitions)
 	switch {
 	case len(meta) < len(want) || meta[0] != metaFormat:
-		return fmt.Errorf("%w: it does not say which", ErrForeign)
+		return fmt.Errorf("%w: it does not say which", cluster.ErrForeign)
 	case string(meta[1:9]) != string(want[1:9]):
-		return fmt.Errorf("%w: another name", ErrForeign)
+		return fmt.Errorf("%w: another name", cluster.ErrForeign)
 	case string(meta[9:13]) != string(want[9:13]):
-		return fmt.Errorf("%w: it has %d partitions, this one %d", ErrForeign, binary.BigEndian.Uint32(meta[9:13]), partitions)
+		return fmt.Errorf("%w: it has %d partitions, this one %d", cluster.ErrForeign, binary.BigEndian.Uint32(meta[9:13]), partitions)
 	}
 	return nil
 }
@@ -352,7 +337,7 @@ func (d delegate) NodeMeta(int) []byte { return nodeMeta(d.m.o.Cluster, d.m.o.Pa
 // NotifyMsg implements memberlist.Delegate.
 func (d delegate) NotifyMsg(b []byte) {
 	if id, digest, ok := decodeDigest(b); ok {
-		d.m.report(id, func(e Events) { e.Digest(id, digest) })
+		d.m.report(id, func(e cluster.Events) { e.Digest(id, digest) })
 	}
 }
 
@@ -376,7 +361,7 @@ func (d delegate) MergeRemoteState(b []byte, _ bool) { d.NotifyMsg(b) }
 // NotifyJoin implements memberlist.EventDelegate.
 func (d delegate) NotifyJoin(n *memberlist.Node) {
 	id := n.Name
-	d.m.report(id, func(e Events) {
+	d.m.report(id, func(e cluster.Events) {
 		d.m.log.Info("member is heard", "member", id)
 		e.Up(id)
 	})
@@ -385,7 +370,7 @@ func (d delegate) NotifyJoin(n *memberlist.Node) {
 // NotifyLeave implements memberlist.EventDelegate.
 func (d delegate) NotifyLeave(n *memberlist.Node) {
 	id := n.Name
-	d.m.report(id, func(e Events) {
+	d.m.report(id, func(e cluster.Events) {
 		d.m.log.Info("member is not heard any more", "member", id)
 		e.Down(id)
 	})
@@ -397,7 +382,7 @@ func (d delegate) NotifyUpdate(*memberlist.Node) {}
 // NotifyAlive implements memberlist.AliveDelegate: strangers are not gossiped with.
 func (d delegate) NotifyAlive(n *memberlist.Node) error {
 	err := checkMeta(n.Meta, d.m.o.Cluster, d.m.o.Partitions)
-	if err != nil && d.m.rare.allow("alive "+n.Address()) {
+	if err != nil && d.m.rare.Allow("alive "+n.Address()) {
 		d.m.log.Error("a node that is not of this cluster is refused", "node", n.Name, "address", n.Address(), "err", err)
 	}
 	return err
@@ -415,7 +400,7 @@ func (d delegate) NotifyMerge(nodes []*memberlist.Node) error {
 
 // NotifyConflict implements memberlist.ConflictDelegate.
 func (d delegate) NotifyConflict(known, other *memberlist.Node) {
-	if d.m.rare.allow("conflict " + known.Name) {
+	if d.m.rare.Allow("conflict " + known.Name) {
 		d.m.log.Error("two nodes go by the same id, or one moved without its cluster file", "node", known.Name,
 			"known_at", known.Address(), "refused_at", other.Address())
 	}

@@ -1,4 +1,4 @@
-package cluster
+package gossip
 
 import (
 	"context"
@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"dynamo/node/cluster"
 )
 
 // Every stream between nodes begins with who opens it: streamFormat, the length of the id, the id. It is not
@@ -40,7 +42,7 @@ type gossipTransport struct {
 	self    string
 	now     func() time.Time
 	log     *slog.Logger
-	rare    *limiter
+	rare    *cluster.Limiter
 	blocked atomic.Pointer[blockade]
 	packets chan *memberlist.Packet
 	streams chan net.Conn
@@ -54,7 +56,7 @@ type gossipTransport struct {
 
 var _ memberlist.NodeAwareTransport = (*gossipTransport)(nil)
 
-func newGossipTransport(gossip context.Context, self string, now func() time.Time, l *slog.Logger, rare *limiter) *gossipTransport {
+func newGossipTransport(gossip context.Context, self string, now func() time.Time, l *slog.Logger, rare *cluster.Limiter) *gossipTransport {
 	return &gossipTransport{
 		self: self, now: now, log: l, rare: rare, gossip: gossip,
 		packets: make(chan *memberlist.Packet), streams: make(chan net.Conn),
@@ -121,7 +123,7 @@ func (t *gossipTransport) receiveStream(c net.Conn) {
 	name, err := readIntroduction(c)
 	if !expire.Stop() || err != nil {
 		_ = c.Close()
-		if err != nil && t.rare.allow("introduction "+hostOf(c.RemoteAddr().String())) {
+		if err != nil && t.rare.Allow("introduction "+hostOf(c.RemoteAddr().String())) {
 			t.log.Warn("a connection to the gossip port was refused, it is not from a node", "remote", c.RemoteAddr().String(), "err", err)
 		}
 		return

@@ -1,0 +1,46 @@
+// The guest is the simulator as a WebAssembly module: one run of a plan per start. It reads a Request as JSON from
+// its standard input and prints a Report as the last line of its output; lines of the trace come before it. The host
+// gives it a virtual clock and a seeded source of randomness, from which the Go runtime draws as well: equal seeds
+// give equal schedules of all goroutines.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"dynamo/node/sim/storm"
+	"dynamo/plugins"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+}
+
+func run() error {
+	b, err := io.ReadAll(os.Stdin)
+	if err != nil {
+		return err
+	}
+	var q storm.Request
+	if err := json.Unmarshal(b, &q); err != nil {
+		return fmt.Errorf("request: %w", err)
+	}
+	o := storm.Options{Request: q, Logger: slog.New(slog.DiscardHandler), Now: time.Now, Builtins: plugins.Module}
+	if q.Trace {
+		o.Logger = slog.New(slog.NewTextHandler(os.Stdout, nil))
+		o.Line = func(s string) { fmt.Println(s) }
+	}
+	r, err := storm.Run(context.Background(), o)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(r)
+}

@@ -1,0 +1,146 @@
+// Package host runs the simulator as a WebAssembly module on a machine of its own making: its clock moves only when
+// every goroutine waits, its randomness comes from the seed, and nothing else of the world is there. The Go runtime inside
+// is single-threaded and draws its scheduling from that randomness, so that a seed gives one schedule of all
+// goroutines, every time and on every machine.
+package host
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/experimental"
+	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
+	"github.com/tetratelabs/wazero/sys"
+
+	"dynamo/node/sim/storm"
+)
+
+// Machine holds the compiled simulator. It is safe for concurrent use; close it.
+type Machine struct {
+	runtime wazero.Runtime
+	cache   wazero.CompilationCache
+	module  wazero.CompiledModule
+}
+
+// New compiles the simulator. Machine code is kept in cacheDir, unless that is "": compiling takes seconds.
+func New(ctx context.Context, module []byte, cacheDir string) (*Machine, error) {
+	m := &Machine{}
+	config := wazero.NewRuntimeConfig()
+	if cacheDir != "" {
+		cache, err := wazero.NewCompilationCacheWithDir(cacheDir)
+		if err != nil {
+			return nil, fmt.Errorf("simulator: %w", err)
+		}
+		m.cache, config = cache, config.WithCompilationCache(cache)
+	}
+	m.runtime = wazero.NewRuntimeWithConfig(ctx, config)
+	_, err := wasi_snapshot_preview1.Instantiate(ctx, m.runtime)
+	if err == nil {
+		m.module, err = m.runtime.CompileModule(experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0)), module)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("simulator: %w", firstError(err, m.Close(ctx)))
+	}
+	return m, nil
+}
+
+func firstError(err, _ error) error { return err }
+
+// Close frees the machine. No run may be under way.
+func (m *Machine) Close(ctx context.Context) error {
+	err := m.runtime.Close(ctx)
+	if m.cache != nil {
+		if e := m.cache.Close(ctx); err == nil {
+			err = e
+		}
+	}
+	return err
+}
+
+// epoch is when every simulation begins.
+const epoch = 1_893_456_000 // 2030-01-01 in Unix seconds
+
+// clock is the time of one run. Each look at it takes a nanosecond, so that no two events happen at once.
+type clock struct{ ns int64 }
+
+func (c *clock) tick() int64 {
+	c.ns++
+	return c.ns
+}
+
+// Run makes one run. Lines that the simulator prints on its way go to trace, which may be nil.
+func (m *Machine) Run(ctx context.Context, q storm.Request, trace io.Writer) (storm.Report, error) {
+	in, err := json.Marshal(q)
+	if err != nil {
+		return storm.Report{}, err
+	}
+	if trace == nil {
+		trace = io.Discard
+	}
+	var c clock
+	var seed [32]byte
+	copy(seed[:], fmt.Sprintf("%032d", q.Plan.Seed))
+	var errors bytes.Buffer
+	out := &lastLine{to: trace}
+	config := wazero.NewModuleConfig().WithName("").WithArgs("simulator").WithEnv("GOGC", "400").
+		WithStdin(bytes.NewReader(in)).WithStdout(out).WithStderr(&limited{b: &errors}).
+		WithRandSource(rand.NewChaCha8(seed)).
+		WithWalltime(func() (int64, int32) {
+			ns := c.tick()
+			return epoch + ns/int64(time.Second), int32(ns % int64(time.Second))
+		}, sys.ClockResolution(1)).
+		WithNanotime(c.tick, sys.ClockResolution(1)).
+		WithNanosleep(func(ns int64) { c.ns += max(ns, 0) }).
+		WithOsyield(func() {})
+	instance, err := m.runtime.InstantiateModule(ctx, m.module, config)
+	if err != nil {
+		return storm.Report{}, fmt.Errorf("the simulator failed: %w\n%s", err, strings.TrimSpace(errors.String()))
+	}
+	defer instance.Close(ctx)
+	var r storm.Report
+	if err := json.Unmarshal(out.line, &r); err != nil {
+		return storm.Report{}, fmt.Errorf("the simulator's report: %w", err)
+	}
+	return r, nil
+}
+
+// lastLine passes all lines on but the last.
+type lastLine struct {
+	to   io.Writer
+	line []byte
+}
+
+// Write implements io.Writer.
+func (l *lastLine) Write(b []byte) (int, error) {
+	l.line = append(l.line, b...)
+	for {
+		i := bytes.IndexByte(l.line, '\n')
+		if i < 0 || i == len(l.line)-1 {
+			return len(b), nil
+		}
+		if _, err := l.to.Write(l.line[:i+1]); err != nil {
+			return 0, err
+		}
+		l.line = append(l.line[:0], l.line[i+1:]...)
+	}
+}
+
+// limited keeps the beginning of what a failing guest says.
+type limited struct{ b *bytes.Buffer }
+
+// Write implements io.Writer.
+func (l *limited) Write(b []byte) (int, error) {
+	const most = 64 << 10
+	if room := most - l.b.Len(); room > 0 {
+		l.b.Write(b[:min(len(b), room)])
+	}
+	return len(b), nil
+}
