@@ -30,7 +30,7 @@ $(SIMULATOR): go.mod go.sum tools/sim/build.sh $(shell find node resolver plugin
 	GO='$(GO)' ./tools/sim/build.sh $(@:.gz=)
 	gzip -9 -n -f $(@:.gz=)
 
-test: lint plugins-check unit storm fuzz-short ## everything CI runs
+test: lint plugins-check $(SIMULATOR) unit storm fuzz-short ## everything CI runs
 
 lint: ## formatting, vet, staticcheck, modernisers
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt: $$out"; exit 1; fi
@@ -49,8 +49,8 @@ fuzz-short: fuzz ## every fuzz target for a moment
 fuzz: ## every fuzz target for FUZZTIME
 	GO='$(GO)' FUZZTIME='$(FUZZTIME)' ./tools/fuzz.sh
 
-soak: ## random faults over many seeds
-	$(GO) test -timeout 2h ./node/sim -run TestRandomFaults -seeds $(SEEDS)
+soak: build ## SEEDS simulated clusters under faults, from SEED on
+	$(BIN) sim --seeds $(SEEDS) --seed $(SEED)
 
 storm: ## one minute of kills, stops, wipes and cuts against five real processes
 	$(GO) test -count 1 ./tests/chaos -chaos.seconds 60

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -47,12 +48,10 @@ func New(ctx context.Context, module []byte, cacheDir string) (*Machine, error) 
 		m.module, err = m.runtime.CompileModule(experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0)), module)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("simulator: %w", firstError(err, m.Close(ctx)))
+		return nil, errors.Join(fmt.Errorf("simulator: %w", err), m.Close(ctx))
 	}
 	return m, nil
 }
-
-func firstError(err, _ error) error { return err }
 
 // Close frees the machine. No run may be under way.
 func (m *Machine) Close(ctx context.Context) error {
@@ -88,10 +87,10 @@ func (m *Machine) Run(ctx context.Context, q storm.Request, trace io.Writer) (st
 	var c clock
 	var seed [32]byte
 	copy(seed[:], fmt.Sprintf("%032d", q.Plan.Seed))
-	var errors bytes.Buffer
+	var said bytes.Buffer
 	out := &lastLine{to: trace}
 	config := wazero.NewModuleConfig().WithName("").WithArgs("simulator").WithEnv("GOGC", "400").
-		WithStdin(bytes.NewReader(in)).WithStdout(out).WithStderr(&limited{b: &errors}).
+		WithStdin(bytes.NewReader(in)).WithStdout(out).WithStderr(&limited{b: &said}).
 		WithRandSource(rand.NewChaCha8(seed)).
 		WithWalltime(func() (int64, int32) {
 			ns := c.tick()
@@ -102,7 +101,7 @@ func (m *Machine) Run(ctx context.Context, q storm.Request, trace io.Writer) (st
 		WithOsyield(func() {})
 	instance, err := m.runtime.InstantiateModule(ctx, m.module, config)
 	if err != nil {
-		return storm.Report{}, fmt.Errorf("the simulator failed: %w\n%s", err, strings.TrimSpace(errors.String()))
+		return storm.Report{}, fmt.Errorf("the simulator failed: %w\n%s", err, strings.TrimSpace(said.String()))
 	}
 	defer instance.Close(ctx)
 	var r storm.Report
