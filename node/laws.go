@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"dynamo/node/cluster"
@@ -30,7 +29,7 @@ const liveSamples = 64
 func (n *Node) checkLaws(ctx context.Context, ks cluster.Keyspace, m *resolver.Module, module []byte) coordinator.ResolverCheck {
 	samples, err := laws.Samples(module)
 	if err != nil {
-		return coordinator.ResolverCheck{Outcome: string(laws.Inconclusive), Detail: err.Error()}
+		return coordinator.ResolverCheck{Outcome: string(laws.Untested), Detail: err.Error()}
 	}
 	samples = append(samples, n.liveValues(ks)...)
 	o := laws.Options{Rounds: lawRounds}
@@ -39,21 +38,24 @@ func (n *Node) checkLaws(ctx context.Context, ks cluster.Keyspace, m *resolver.M
 	}
 	r := laws.CheckModule(ctx, m, ks.Name, nil, ks.MaxValueBytes, samples, o)
 	n.certify(m.SHA256(), r, false)
-	return lawAnswer(r, len(samples))
+	return lawAnswer(r)
 }
 
 // lawAnswer is what an upload says of a check.
-func lawAnswer(r laws.Report, samples int) coordinator.ResolverCheck {
+func lawAnswer(r laws.Report) coordinator.ResolverCheck {
 	out := coordinator.ResolverCheck{Outcome: string(r.Outcome), Tested: r.Tested, Failed: r.Failed, Evidence: len(r.Evidence)}
 	switch r.Outcome {
 	case laws.Unlawful:
 		v := r.Violation
 		out.Detail = v.String()
 		out.Law, out.Equation, out.Inputs, out.Outputs, out.Loss = v.Law, v.Text, v.Inputs, v.Outputs[:], v.Loss
+		out.OutputTypes = v.OutputTypes
 	case laws.Untested:
-		out.Detail = "neither the module nor the keyspace holds two different values to test with"
+		if out.Detail = r.Summary(); r.Samples < 2 {
+			out.Detail = "neither the module nor the keyspace holds two different values to test with"
+		}
 	default:
-		out.Detail = fmt.Sprintf("%d equations held on %d samples, %d could not be tested", r.Tested, samples, r.Failed)
+		out.Detail = r.Summary()
 	}
 	return out
 }

@@ -9,8 +9,11 @@ package laws
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"dynamo/resolver"
@@ -26,7 +29,8 @@ const (
 	// Inconclusive: no law was seen broken, but at least one could not be tested even once, because the
 	// module refused, failed on or deleted what it needs, or the time was over.
 	Inconclusive Outcome = "inconclusive"
-	// Untested: there were fewer than two different samples.
+	// Untested: nothing at all was tested, as there were fewer than two different samples, or the module refused,
+	// failed on or deleted everything.
 	Untested Outcome = "untested"
 )
 
@@ -61,6 +65,9 @@ type Options struct {
 	Rounds int
 	// Verbatim leaves mutations out: the values were observed, and nobody says that a client would write others.
 	Verbatim bool
+	// ContentTypes are those of the samples, in their order. A sample without one is application/json if it is JSON,
+	// else application/octet-stream.
+	ContentTypes []string
 	// Deletes says that the module wants to see concurrent deletes, so they are among the inputs.
 	Deletes bool
 	// Evidence bounds the equations that the report lists [32]; the values in them have 64 KiB at the most.
@@ -84,6 +91,15 @@ type Report struct {
 	Outcome Outcome
 	// Tested counts equations that were tested to the end, Failed those that the module refused or failed.
 	Tested, Failed int
+	// Unasked counts those that need a delete, such as one that the module made of other inputs, as an input of a module
+	// that does not want to see deletes. The store would not ask it; they are neither tested nor failed.
+	Unasked int
+	// Refusal is what the module, or the time, had against the first of the failed ones.
+	Refusal string
+	// Samples is how many different values there were.
+	Samples int
+	// Missed are the laws that no equation tested, of an inconclusive check.
+	Missed []string
 	// Laws counts the tested ones by law. An equation that holds proves its outputs canonical, too.
 	Laws map[string]int
 	// Deletes and Ancestors count those with a delete among the inputs, and with an ancestor.
@@ -98,9 +114,9 @@ type Report struct {
 // Equal arguments test equal merges, as far as the time allows. Samples and reports are not copied.
 func Check(ctx context.Context, merge Merge, samples [][]byte, o Options) Report {
 	o = o.withDefaults()
-	pool := distinct(samples)
+	pool := distinct(samples, o.ContentTypes)
 	if len(pool) < 2 {
-		return Report{Outcome: Untested}
+		return Report{Outcome: Untested, Samples: len(pool)}
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.Budget)
 	defer cancel()
@@ -108,7 +124,7 @@ func Check(ctx context.Context, merge Merge, samples [][]byte, o Options) Report
 	defer enough()
 	c := &checker{
 		ctx: ctx, searching: searching, merge: merge, o: o, rng: rand.New(rand.NewPCG(max(o.Seed, 1), 0)),
-		pool: pool, samples: len(pool), plain: min(2*len(pool), (o.Rounds+1)/2), report: Report{Laws: make(map[string]int)},
+		pool: pool, samples: len(pool), plain: min(2*len(pool), (o.Rounds+1)/2), report: Report{Laws: make(map[string]int), Samples: len(pool)},
 	}
 	var broken *finding
 	for n := 0; n < o.Rounds && searching.Err() == nil && broken == nil; n++ {
@@ -150,18 +166,49 @@ func (o Options) withDefaults() Options {
 }
 
 func (c *checker) outcome() Outcome {
-	if c.report.Violation != nil {
+	switch {
+	case c.report.Violation != nil:
 		return Unlawful
+	case c.report.Tested == 0:
+		return Untested
+	}
+	if c.o.Deletes && c.report.Deletes == 0 {
+		c.report.Missed = append(c.report.Missed, "merges with a delete")
 	}
 	for _, l := range []string{Deterministic, Commutative, Associative, Idempotent} {
 		if c.report.Laws[l] == 0 {
-			return Inconclusive
+			c.report.Missed = append(c.report.Missed, l)
 		}
 	}
-	if c.o.Deletes && c.report.Deletes == 0 {
+	if len(c.report.Missed) > 0 {
 		return Inconclusive
 	}
 	return Lawful
+}
+
+// Summary tells a person in a line how far the test went.
+func (r Report) Summary() string {
+	var b strings.Builder
+	switch {
+	case r.Outcome == Untested && r.Samples < 2:
+		return "there are no two different values to test with"
+	case r.Outcome == Untested && r.Failed == 0:
+		fmt.Fprintf(&b, "nothing was tested on %d samples: the module deletes, and does not want to see deletes", r.Samples)
+	case r.Outcome == Untested:
+		fmt.Fprintf(&b, "nothing was tested: of all %d equations on %d samples the module merged none", r.Failed, r.Samples)
+	default:
+		fmt.Fprintf(&b, "%d equations held on %d samples, %d could not be tested", r.Tested, r.Samples, r.Failed)
+		if r.Unasked > 0 {
+			fmt.Fprintf(&b, ", %d more have a delete inside that the module does not want to see", r.Unasked)
+		}
+		if len(r.Missed) > 0 {
+			fmt.Fprintf(&b, "; never tested: %s", strings.Join(r.Missed, ", "))
+		}
+	}
+	if r.Refusal != "" && r.Outcome != Lawful {
+		fmt.Fprintf(&b, " (the first: %s)", r.Refusal)
+	}
+	return b.String()
 }
 
 func (c *checker) progress(round int, shrinking bool) {
@@ -170,13 +217,17 @@ func (c *checker) progress(round int, shrinking bool) {
 	}
 }
 
-func distinct(in [][]byte) []value {
+func distinct(in [][]byte, types []string) []value {
 	var out []value
 	seen := make(map[string]bool)
-	for _, b := range in {
+	for i, b := range in {
 		if !seen[string(b)] && len(out) < maxSamples {
 			seen[string(b)] = true
-			out = append(out, written(b))
+			v := written(b)
+			if i < len(types) && types[i] != "" {
+				v.ctype = types[i]
+			}
+			out = append(out, v)
 		}
 	}
 	return out
@@ -187,5 +238,16 @@ func distinct(in [][]byte) []value {
 func written(b []byte) value {
 	h := fnv.New32a()
 	_, _ = h.Write(b) // never fails
-	return value{bytes: append([]byte{}, b...), timeMs: 1 + uint64(h.Sum32())}
+	ctype := "application/octet-stream"
+	if json.Valid(b) {
+		ctype = "application/json"
+	}
+	return value{bytes: append([]byte{}, b...), ctype: ctype, timeMs: 1 + uint64(h.Sum32())}
+}
+
+// rewritten is written, under the content type of v.
+func (v value) rewritten(b []byte) value {
+	w := written(b)
+	w.ctype = v.ctype
+	return w
 }
