@@ -14,6 +14,7 @@ import (
 	"dynamo/node/replica"
 	"dynamo/node/ring"
 	"dynamo/node/store"
+	"dynamo/resolver"
 	"dynamo/resolver/laws"
 )
 
@@ -109,14 +110,22 @@ func (n *Node) watchLaw(v *cluster.View, ks cluster.Keyspace) {
 	if err != nil {
 		return // merges say so louder
 	}
+	if r := n.checkConflicts(ctx, ks, m, conflicts); r.Outcome == laws.Unlawful {
+		n.condemn(p, ks, r)
+	}
+}
+
+// checkConflicts tests a module on the siblings of each key as they are, until it breaks a law.
+func (n *Node) checkConflicts(ctx context.Context, ks cluster.Keyspace, m *resolver.Module, conflicts []conflicted) laws.Report {
+	out := laws.Report{Outcome: laws.Untested}
 	for _, c := range conflicts {
-		r := laws.CheckModule(ctx, m, ks.Name, c.key, ks.MaxValueBytes, c.values,
-			laws.Options{Budget: watchBudget / watchKeys, Seed: n.draw(1 << 63), Verbatim: true})
-		if r.Outcome == laws.Unlawful {
-			n.condemn(p, ks, r)
-			return
+		o := laws.Options{Budget: watchBudget / watchKeys, Seed: n.draw(1 << 63), Verbatim: true, ContentTypes: c.types}
+		out = out.And(laws.CheckModule(ctx, m, ks.Name, c.key, ks.MaxValueBytes, c.values, o))
+		if out.Outcome == laws.Unlawful {
+			break
 		}
 	}
+	return out
 }
 
 // condemn ends the use of a version that broke a law on values of the keyspace, and keeps the evidence.
@@ -129,10 +138,11 @@ func (n *Node) condemn(p conflict.Policy, ks cluster.Keyspace, r laws.Report) {
 	}
 }
 
-// conflicted is a key, and the values of its siblings.
+// conflicted is a key, and the values of its siblings with their content types.
 type conflicted struct {
 	key    []byte
 	values [][]byte
+	types  []string
 }
 
 // liveConflicts returns a few keys with siblings that this node holds, from a random partition on.
@@ -164,7 +174,7 @@ func (n *Node) liveConflicts(v *cluster.View, ks cluster.Keyspace) []conflicted 
 		c := conflicted{key: ref.Key}
 		for _, version := range rec.Object.Versions {
 			if !version.Deleted {
-				c.values = append(c.values, version.Bytes)
+				c.values, c.types = append(c.values, version.Bytes), append(c.types, version.ContentType)
 			}
 		}
 		if len(c.values) > 1 {

@@ -8,11 +8,13 @@
 package laws
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -107,6 +109,8 @@ type Report struct {
 	// Evidence are some of the tested equations, of every law the first ones.
 	Evidence  []Equation
 	Violation *Violation
+	// wantsDeletes says that merges with a delete had to be tested, too.
+	wantsDeletes bool
 }
 
 // Check tests the laws on samples, of which the first 256 different ones count. It returns early only
@@ -124,7 +128,7 @@ func Check(ctx context.Context, merge Merge, samples [][]byte, o Options) Report
 	defer enough()
 	c := &checker{
 		ctx: ctx, searching: searching, merge: merge, o: o, rng: rand.New(rand.NewPCG(max(o.Seed, 1), 0)),
-		pool: pool, samples: len(pool), plain: min(2*len(pool), (o.Rounds+1)/2), report: Report{Laws: make(map[string]int), Samples: len(pool)},
+		pool: pool, samples: len(pool), plain: min(2*len(pool), (o.Rounds+1)/2), report: Report{Laws: make(map[string]int), Samples: len(pool), wantsDeletes: o.Deletes},
 	}
 	var broken *finding
 	for n := 0; n < o.Rounds && searching.Err() == nil && broken == nil; n++ {
@@ -134,8 +138,29 @@ func Check(ctx context.Context, merge Merge, samples [][]byte, o Options) Report
 	if broken != nil {
 		c.report.Violation = c.shrunk(*broken).violation()
 	}
-	c.report.Outcome = c.outcome()
+	c.report.judge()
 	return c.report
+}
+
+// And is the report of both checks of one module: what either has tested counts, and what either has broken.
+func (r Report) And(s Report) Report {
+	r.Tested, r.Failed, r.Unasked = r.Tested+s.Tested, r.Failed+s.Failed, r.Unasked+s.Unasked
+	r.Samples, r.Deletes, r.Ancestors = r.Samples+s.Samples, r.Deletes+s.Deletes, r.Ancestors+s.Ancestors
+	r.Refusal = cmp.Or(r.Refusal, s.Refusal)
+	r.wantsDeletes = r.wantsDeletes || s.wantsDeletes
+	if r.Violation == nil {
+		r.Violation = s.Violation
+	}
+	r.Evidence = append(slices.Clone(r.Evidence), s.Evidence...)
+	counts := make(map[string]int)
+	for _, laws := range []map[string]int{r.Laws, s.Laws} {
+		for law, n := range laws {
+			counts[law] += n
+		}
+	}
+	r.Laws, r.Missed = counts, nil
+	r.judge()
+	return r
 }
 
 // CheckModule is Check of a compiled module, on behalf of a key of a keyspace whose values have at most
@@ -165,25 +190,27 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-func (c *checker) outcome() Outcome {
+// judge sets the outcome by what was counted.
+func (r *Report) judge() {
 	switch {
-	case c.report.Violation != nil:
-		return Unlawful
-	case c.report.Tested == 0:
-		return Untested
+	case r.Violation != nil:
+		r.Outcome = Unlawful
+		return
+	case r.Tested == 0:
+		r.Outcome = Untested
+		return
 	}
-	if c.o.Deletes && c.report.Deletes == 0 {
-		c.report.Missed = append(c.report.Missed, "merges with a delete")
+	if r.wantsDeletes && r.Deletes == 0 {
+		r.Missed = append(r.Missed, "merges with a delete")
 	}
 	for _, l := range []string{Deterministic, Commutative, Associative, Idempotent} {
-		if c.report.Laws[l] == 0 {
-			c.report.Missed = append(c.report.Missed, l)
+		if r.Laws[l] == 0 {
+			r.Missed = append(r.Missed, l)
 		}
 	}
-	if len(c.report.Missed) > 0 {
-		return Inconclusive
+	if r.Outcome = Lawful; len(r.Missed) > 0 {
+		r.Outcome = Inconclusive
 	}
-	return Lawful
 }
 
 // Summary tells a person in a line how far the test went.

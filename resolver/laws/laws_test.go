@@ -301,6 +301,40 @@ func TestNothingTestedIsUntested(t *testing.T) {
 	}
 }
 
+// TestAnd: two checks of one module are one check, which passes if together they tested all laws.
+func TestAnd(t *testing.T) {
+	part := func(of ...string) Report {
+		r := Report{Outcome: Inconclusive, Tested: len(of), Samples: 2, Laws: map[string]int{}, Missed: []string{"stale"}}
+		for _, law := range of {
+			r.Laws[law]++
+		}
+		return r
+	}
+	none := Report{Outcome: Untested, Failed: 3, Samples: 2, Refusal: "no"}
+	broken := part(Commutative)
+	broken.Violation = &Violation{}
+	halves := []Report{part(Deterministic, Commutative), part(Associative, Idempotent)}
+	withDelete := halves[1]
+	withDelete.wantsDeletes = true
+	for _, c := range []struct {
+		a, b    Report
+		outcome Outcome
+		missed  string
+	}{
+		{halves[0], halves[1], Lawful, "[]"},
+		{halves[0], none, Inconclusive, "[associative idempotent]"},
+		{halves[0], withDelete, Inconclusive, "[merges with a delete]"},
+		{none, none, Untested, "[]"},
+		{none, broken, Unlawful, "[]"},
+		{broken, halves[0], Unlawful, "[]"},
+	} {
+		r := c.a.And(c.b)
+		if r.Outcome != c.outcome || fmt.Sprint(r.Missed) != c.missed || r.Tested != c.a.Tested+c.b.Tested || r.Samples != 4 || r.Refusal != cmp.Or(c.a.Refusal, c.b.Refusal) {
+			t.Errorf("%+v and %+v: %+v", c.a, c.b, r)
+		}
+	}
+}
+
 // TestDeletionsOnTheWay: a module may delete. The store leaves a delete out that stands beside values, unless the
 // module wants to see it; so no equation with one is held against it.
 func TestDeletionsOnTheWay(t *testing.T) {
