@@ -30,6 +30,8 @@ const (
 	watchEvery  = time.Minute
 	watchBudget = 500 * time.Millisecond
 	watchKeys   = 8
+	// watchRounds bounds the check of one conflict; there are not many ways to mix its values.
+	watchRounds = 16
 )
 
 // certificate is what a law check found, with evidence.
@@ -119,7 +121,7 @@ func (n *Node) watchLaw(v *cluster.View, ks cluster.Keyspace) {
 func (n *Node) checkConflicts(ctx context.Context, ks cluster.Keyspace, m *resolver.Module, conflicts []conflicted) laws.Report {
 	out := laws.Report{Outcome: laws.Untested}
 	for _, c := range conflicts {
-		o := laws.Options{Budget: watchBudget / watchKeys, Seed: n.draw(1 << 63), Verbatim: true, ContentTypes: c.types}
+		o := laws.Options{Budget: watchBudget / watchKeys, Rounds: watchRounds, Seed: n.draw(1 << 63), Verbatim: true, ContentTypes: c.types}
 		out = out.And(laws.CheckModule(ctx, m, ks.Name, c.key, ks.MaxValueBytes, c.values, o))
 		if out.Outcome == laws.Unlawful {
 			break

@@ -56,7 +56,7 @@ func TestUploadIsCheckedOnLiveConflicts(t *testing.T) {
 		if got, err := check(cartModule(t), coordinator.CheckStrict); err != nil || got.Outcome != "untested" || !strings.Contains(got.Detail, "neither") {
 			t.Fatalf("an empty keyspace: %+v, %v", got, err)
 		}
-		for i := range 100 {
+		for i := range 70 {
 			put(t, ctx, c, "n1", "notes", fmt.Sprint("junk", i), fmt.Sprint("no cart ", i), "", all)
 		}
 		got, err := check(cartModule(t), coordinator.CheckStrict)
@@ -69,12 +69,8 @@ func TestUploadIsCheckedOnLiveConflicts(t *testing.T) {
 		if got, err = check(cartModule(t), coordinator.CheckStrict); err != nil || got.Outcome != "lawful" || got.Evidence == 0 {
 			t.Fatalf("with a conflict of carts: %+v, %v", got, err)
 		}
-		_, err = check(selecting(1), coordinator.CheckStrict)
-		if !isCode(err, coordinator.CodeResolverUnlawful) || !strings.Contains(err.Error(), laws.Commutative) {
+		if _, err = check(selecting(1), coordinator.CheckStrict); !isCode(err, coordinator.CodeResolverUnlawful) || !strings.Contains(err.Error(), laws.Commutative) {
 			t.Fatalf("takes the last one: %v", err)
-		}
-		if got, err = check(selecting(1), coordinator.CheckWarn); err != nil || got.Outcome != "unlawful" || got.Law != laws.Commutative || len(got.Inputs) < 2 {
-			t.Fatalf("takes the last one, and only a warning is wanted: %+v, %v", got, err)
 		}
 	}, keyspace("notes", config.PolicySiblings))
 }
