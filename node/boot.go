@@ -183,10 +183,6 @@ func (n *Node) loadResolvers() {
 	ctx, cancel := context.WithTimeout(n.ctx, loadTimeout)
 	defer cancel()
 	v := n.state.View()
-	n.settler.PruneShadows(func(keyspace string) bool {
-		_, ok := v.Keyspace(keyspace)
-		return ok
-	})
 	var wg sync.WaitGroup
 	for _, ks := range v.Keyspaces() {
 		if b, ok := v.Active(ks.Name); ok && ks.Conflict == config.PolicyResolver {
@@ -216,16 +212,55 @@ func (n *Node) metadataChanged() {
 func (n *Node) followMetadata() {
 	again := time.NewTicker(dropEvery)
 	defer again.Stop()
+	shadows := make(map[string][32]byte)
+	n.followShadows(shadows, false)
 	for {
 		select {
 		case <-n.ctx.Done():
 			return
 		case <-n.changed:
 			n.dropKeyspaces()
+			n.followShadows(shadows, false)
 			n.loadResolvers()
 		case <-again.C:
 			n.dropKeyspaces()
+			n.followShadows(shadows, true)
 		}
+	}
+}
+
+// followShadows runs the candidates that the metadata names beside the active versions. Those of following were there
+// the last time, and what has not changed since then is left alone: a peer may have told of a change which the
+// metadata here does not have yet. With prune, others than those that the metadata names are ended.
+func (n *Node) followShadows(following map[string][32]byte, prune bool) {
+	v := n.state.View()
+	now := make(map[string][32]byte)
+	for _, ks := range v.Keyspaces() {
+		if candidate, ok := v.Shadow(ks.Name); ok {
+			now[ks.Name] = candidate
+		}
+	}
+	if prune {
+		n.settler.PruneShadows(func(keyspace string) bool {
+			_, runs := now[keyspace]
+			return runs
+		})
+	}
+	for keyspace := range following {
+		if _, runs := now[keyspace]; !runs {
+			n.settler.StopShadow(keyspace)
+			delete(following, keyspace)
+		}
+	}
+	for keyspace, candidate := range now {
+		if following[keyspace] == candidate {
+			continue
+		}
+		if err := n.settler.StartShadow(keyspace, candidate); err != nil {
+			n.log.Warn("a candidate does not run beside the active resolver", "keyspace", keyspace, "err", err)
+			continue // and again later
+		}
+		following[keyspace] = candidate
 	}
 }
 

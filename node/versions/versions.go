@@ -27,6 +27,7 @@ type Bindings interface {
 	Bind(ctx context.Context, b cluster.Binding) (cluster.Binding, error)
 	Activate(ctx context.Context, keyspace string, version int) error
 	Unbind(ctx context.Context, keyspace string) error
+	Shadow(ctx context.Context, keyspace string, candidate [32]byte) error
 }
 
 // ModuleStore keeps modules by hash on this disk.
