@@ -36,6 +36,8 @@ const (
 	repairMost     = 64 << 20
 	repairLeast    = 1 << 20
 	foregroundGoal = 50 * time.Millisecond
+	// sweepEvery is the pause between two looks for modules that nobody needs.
+	sweepEvery = time.Hour
 	// bindRetry is the pause after a failed attempt to bind a keyspace's first resolver.
 	bindRetry = time.Second
 	// sureTimeout bounds how long readiness waits for the comparison with peers, sureEvery is the pause between
@@ -212,6 +214,8 @@ func (n *Node) metadataChanged() {
 func (n *Node) followMetadata() {
 	again := time.NewTicker(dropEvery)
 	defer again.Stop()
+	sweep := time.NewTicker(sweepEvery)
+	defer sweep.Stop()
 	shadows := make(map[string][32]byte)
 	n.followShadows(shadows, false)
 	for {
@@ -225,6 +229,10 @@ func (n *Node) followMetadata() {
 		case <-again.C:
 			n.dropKeyspaces()
 			n.followShadows(shadows, true)
+		case <-sweep.C:
+			if err := n.resolvers.Sweep(n.ctx, n.forgetCertificate); err != nil {
+				n.log.Error("modules are not removed", "err", err)
+			}
 		}
 	}
 }

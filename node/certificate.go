@@ -78,6 +78,16 @@ func (n *Node) certificate(id [32]byte) json.RawMessage {
 	return b[1:]
 }
 
+// forgetCertificate removes what checks found of a version that is gone.
+func (n *Node) forgetCertificate(id [32]byte) error {
+	name := metaCertificate + hex.EncodeToString(id[:])
+	b, ok, err := n.store.Meta(name)
+	if err != nil || !ok || len(b) == 0 {
+		return err
+	}
+	return n.store.PutMeta(name, []byte{})
+}
+
 // watchLaws goes on checking active resolvers on the conflicts that there are: samples are what the author
 // thought of.
 func (n *Node) watchLaws() {

@@ -195,6 +195,28 @@ func (m *modules) close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// Forget frees a module that is not to be used any more. Merges that are under way are waited for; one that begins
+// later compiles it anew.
+func (s *Settler) Forget(ctx context.Context, sha [32]byte) error { return s.modules.forget(ctx, sha) }
+
+func (m *modules) forget(ctx context.Context, sha [32]byte) error {
+	m.mu.Lock()
+	l, ok := m.mu.byID[sha]
+	if ok {
+		select {
+		case <-l.done:
+			delete(m.mu.byID, sha)
+		default:
+			ok = false // somebody wants it right now
+		}
+	}
+	m.mu.Unlock()
+	if !ok || l.module == nil {
+		return nil
+	}
+	return l.module.Close(ctx)
+}
+
 // Load compiles a module ahead of its first use and reports whether it can be used. It is what an
 // upload and a boot call.
 func (s *Settler) Load(ctx context.Context, sha [32]byte) (*resolver.Module, error) {
