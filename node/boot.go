@@ -36,6 +36,8 @@ const (
 	repairMost     = 64 << 20
 	repairLeast    = 1 << 20
 	foregroundGoal = 50 * time.Millisecond
+	// sweepEvery is the pause between two looks for modules that nobody needs.
+	sweepEvery = time.Hour
 	// bindRetry is the pause after a failed attempt to bind a keyspace's first resolver.
 	bindRetry = time.Second
 	// sureTimeout bounds how long readiness waits for the comparison with peers, sureEvery is the pause between
@@ -183,10 +185,6 @@ func (n *Node) loadResolvers() {
 	ctx, cancel := context.WithTimeout(n.ctx, loadTimeout)
 	defer cancel()
 	v := n.state.View()
-	n.settler.PruneShadows(func(keyspace string) bool {
-		_, ok := v.Keyspace(keyspace)
-		return ok
-	})
 	var wg sync.WaitGroup
 	for _, ks := range v.Keyspaces() {
 		if b, ok := v.Active(ks.Name); ok && ks.Conflict == config.PolicyResolver {
@@ -216,16 +214,61 @@ func (n *Node) metadataChanged() {
 func (n *Node) followMetadata() {
 	again := time.NewTicker(dropEvery)
 	defer again.Stop()
+	sweep := time.NewTicker(sweepEvery)
+	defer sweep.Stop()
+	shadows := make(map[string][32]byte)
+	n.followShadows(shadows, false)
 	for {
 		select {
 		case <-n.ctx.Done():
 			return
 		case <-n.changed:
 			n.dropKeyspaces()
+			n.followShadows(shadows, false)
 			n.loadResolvers()
 		case <-again.C:
 			n.dropKeyspaces()
+			n.followShadows(shadows, true)
+		case <-sweep.C:
+			if err := n.resolvers.Sweep(n.ctx, n.forgetCertificate); err != nil {
+				n.log.Error("modules are not removed", "err", err)
+			}
 		}
+	}
+}
+
+// followShadows runs the candidates that the metadata names beside the active versions. Those of following were there
+// the last time, and what has not changed since then is left alone: a peer may have told of a change which the
+// metadata here does not have yet. With prune, others than those that the metadata names are ended.
+func (n *Node) followShadows(following map[string][32]byte, prune bool) {
+	v := n.state.View()
+	now := make(map[string][32]byte)
+	for _, ks := range v.Keyspaces() {
+		if candidate, ok := v.Shadow(ks.Name); ok {
+			now[ks.Name] = candidate
+		}
+	}
+	if prune {
+		n.settler.PruneShadows(func(keyspace string) bool {
+			_, runs := now[keyspace]
+			return runs
+		})
+	}
+	for keyspace := range following {
+		if _, runs := now[keyspace]; !runs {
+			n.settler.StopShadow(keyspace)
+			delete(following, keyspace)
+		}
+	}
+	for keyspace, candidate := range now {
+		if following[keyspace] == candidate {
+			continue
+		}
+		if err := n.settler.StartShadow(keyspace, candidate); err != nil {
+			n.log.Warn("a candidate does not run beside the active resolver", "keyspace", keyspace, "err", err)
+			continue // and again later
+		}
+		following[keyspace] = candidate
 	}
 }
 

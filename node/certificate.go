@@ -14,6 +14,7 @@ import (
 	"dynamo/node/replica"
 	"dynamo/node/ring"
 	"dynamo/node/store"
+	"dynamo/resolver"
 	"dynamo/resolver/laws"
 )
 
@@ -29,6 +30,8 @@ const (
 	watchEvery  = time.Minute
 	watchBudget = 500 * time.Millisecond
 	watchKeys   = 8
+	// watchRounds bounds the check of one conflict; there are not many ways to mix its values.
+	watchRounds = 16
 )
 
 // certificate is what a law check found, with evidence.
@@ -75,6 +78,16 @@ func (n *Node) certificate(id [32]byte) json.RawMessage {
 	return b[1:]
 }
 
+// forgetCertificate removes what checks found of a version that is gone.
+func (n *Node) forgetCertificate(id [32]byte) error {
+	name := metaCertificate + hex.EncodeToString(id[:])
+	b, ok, err := n.store.Meta(name)
+	if err != nil || !ok || len(b) == 0 {
+		return err
+	}
+	return n.store.PutMeta(name, []byte{})
+}
+
 // watchLaws goes on checking active resolvers on the conflicts that there are: samples are what the author
 // thought of.
 func (n *Node) watchLaws() {
@@ -109,14 +122,22 @@ func (n *Node) watchLaw(v *cluster.View, ks cluster.Keyspace) {
 	if err != nil {
 		return // merges say so louder
 	}
+	if r := n.checkConflicts(ctx, ks, m, conflicts); r.Outcome == laws.Unlawful {
+		n.condemn(p, ks, r)
+	}
+}
+
+// checkConflicts tests a module on the siblings of each key as they are, until it breaks a law.
+func (n *Node) checkConflicts(ctx context.Context, ks cluster.Keyspace, m *resolver.Module, conflicts []conflicted) laws.Report {
+	out := laws.Report{Outcome: laws.Untested}
 	for _, c := range conflicts {
-		r := laws.CheckModule(ctx, m, ks.Name, c.key, ks.MaxValueBytes, c.values,
-			laws.Options{Budget: watchBudget / watchKeys, Seed: n.draw(1 << 63), Verbatim: true})
-		if r.Outcome == laws.Unlawful {
-			n.condemn(p, ks, r)
-			return
+		o := laws.Options{Budget: watchBudget / watchKeys, Rounds: watchRounds, Seed: n.draw(1 << 63), Verbatim: true, ContentTypes: c.types}
+		out = out.And(laws.CheckModule(ctx, m, ks.Name, c.key, ks.MaxValueBytes, c.values, o))
+		if out.Outcome == laws.Unlawful {
+			break
 		}
 	}
+	return out
 }
 
 // condemn ends the use of a version that broke a law on values of the keyspace, and keeps the evidence.
@@ -129,10 +150,11 @@ func (n *Node) condemn(p conflict.Policy, ks cluster.Keyspace, r laws.Report) {
 	}
 }
 
-// conflicted is a key, and the values of its siblings.
+// conflicted is a key, and the values of its siblings with their content types.
 type conflicted struct {
 	key    []byte
 	values [][]byte
+	types  []string
 }
 
 // liveConflicts returns a few keys with siblings that this node holds, from a random partition on.
@@ -164,7 +186,7 @@ func (n *Node) liveConflicts(v *cluster.View, ks cluster.Keyspace) []conflicted 
 		c := conflicted{key: ref.Key}
 		for _, version := range rec.Object.Versions {
 			if !version.Deleted {
-				c.values = append(c.values, version.Bytes)
+				c.values, c.types = append(c.values, version.Bytes), append(c.types, version.ContentType)
 			}
 		}
 		if len(c.values) > 1 {

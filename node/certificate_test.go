@@ -28,6 +28,9 @@ func TestCertificateKeepsEvidence(t *testing.T) {
 	if c := n.certificate(id); c != nil {
 		t.Fatalf("a certificate out of nothing: %s", c)
 	}
+	if err := n.forgetCertificate(id); err != nil {
+		t.Fatal(err)
+	}
 	big := []byte(strings.Repeat("x", 50<<10))
 	var evidence []laws.Equation
 	for range 16 {
@@ -40,5 +43,10 @@ func TestCertificateKeepsEvidence(t *testing.T) {
 	}
 	if got.Outcome != laws.Lawful || got.Tested != 16 || !got.Live || len(got.Evidence) == 0 || len(got.Evidence) == 16 {
 		t.Fatalf("outcome %s, tested %d, live %t, %d equations", got.Outcome, got.Tested, got.Live, len(got.Evidence))
+	}
+	for range 2 {
+		if err := n.forgetCertificate(id); err != nil || n.certificate(id) != nil {
+			t.Fatalf("still there: %v", err)
+		}
 	}
 }

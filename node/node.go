@@ -235,6 +235,7 @@ func (n *Node) openRequests() error {
 	n.resolvers = versions.New(versions.Settings{
 		Self: n.o.ID, Catalog: n.state, Bindings: n.state, Members: n.state, Transport: n.transport, Modules: n.store,
 		Settler: n.settler, Limits: limits, Builtins: n.o.Builtins, BuiltinNames: n.o.BuiltinNames, Laws: n.checkLaws, Certificate: n.certificate, Logger: n.log,
+		Now: n.o.Now,
 	})
 	return nil
 }

@@ -72,7 +72,7 @@ func newKeyspacePut(verb string) *cobra.Command {
 	f.IntVar(&maxBytes, "max-value-bytes", 0, "largest value, in bytes")
 	f.StringVar(&conflict, "conflict", "", "siblings, lww or resolver")
 	f.StringVar(&durability, "durability", "", "sync or buffered")
-	f.BoolVar(&ancestors, "ancestors", false, "keep common ancestors for three-way merges")
+	f.BoolVar(&ancestors, "ancestors", false, "give resolvers the common ancestor where it is still there; has no effect so far")
 	return c
 }
 

@@ -91,6 +91,7 @@ func TestResolverCheck(t *testing.T) {
 	lawful := constantModule(t, resolver.Response{Status: resolver.StatusValue, Payload: []byte("same")})
 	first := constantModule(t, resolver.Response{Status: resolver.StatusSelect})
 	refuses := constantModule(t, resolver.Response{Status: resolver.StatusError})
+	deletes := constantModule(t, resolver.Response{Status: resolver.StatusDeleted})
 	samples := []string{"--samples", "testdata/samples"}
 	for _, c := range []struct {
 		module  string
@@ -102,7 +103,8 @@ func TestResolverCheck(t *testing.T) {
 		{lawful, samples, 0, "lawful", ""},
 		{lawful, nil, 1, "untested", "dynamo: the laws are untested: give at least two"},
 		{first, samples, 1, "unlawful", "dynamo: the module breaks a law: commutative"},
-		{refuses, samples, 1, "inconclusive", "refused too many of the samples"},
+		{refuses, samples, 1, "untested", "dynamo: the laws are untested: nothing was tested: of all "},
+		{deletes, samples, 1, "inconclusive", "never tested: associative, idempotent"},
 	} {
 		args := append([]string{"resolver", "check", c.module}, c.samples...)
 		code, out, errs := cli(t, args...)

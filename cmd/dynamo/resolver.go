@@ -71,8 +71,9 @@ func newResolverCheck() *cobra.Command {
 		Long: `Tests the laws on the samples that the module carries (custom section dynamo.samples)
 and on the files of --samples, and on mutations of both that the module accepts. A broken
 law is printed with a small counterexample, exit 1. Exit 1 is also for a check that tested
-nothing ("untested": give samples), or that could not test every law because the module
-failed on too much ("inconclusive"). It is a test, not a proof.
+nothing ("untested": no two samples, or the module refused them all), or that could not test
+every law because the module refused or failed on too much ("inconclusive"). It is a test,
+not a proof.
 
   dynamo resolver check cart.wasm --samples carts/`,
 		Args: usageArgs(cobra.ExactArgs(1)),
@@ -135,6 +136,9 @@ type checkReport struct {
 	Deletes  int             `json:"tested_with_deletes"`
 	Ancestor int             `json:"tested_with_ancestor"`
 	Failed   int             `json:"failed"`
+	Unasked  int             `json:"unasked"`
+	Missed   []string        `json:"never_tested,omitempty"`
+	Refusal  string          `json:"first_refusal,omitempty"`
 	Broken   *checkFailure   `json:"violation,omitempty"`
 	Evidence []laws.Equation `json:"evidence,omitempty"`
 }
@@ -161,6 +165,7 @@ func (k checkReport) run(c *cobra.Command, form output, m *resolver.Module, samp
 	}
 	k.Laws, k.Tested, k.Failed, k.ByLaw = r.Outcome, r.Tested, r.Failed, r.Laws
 	k.Deletes, k.Ancestor, k.Evidence = r.Deletes, r.Ancestors, r.Evidence
+	k.Unasked, k.Missed, k.Refusal = r.Unasked, r.Missed, r.Refusal
 	if v := r.Violation; v != nil {
 		k.Broken = &checkFailure{*v, v.Outputs[0], v.Outputs[1]}
 	}
@@ -181,9 +186,12 @@ func (k checkReport) run(c *cobra.Command, form output, m *resolver.Module, samp
 	case laws.Unlawful:
 		return fmt.Errorf("the module breaks a law: %s", r.Violation)
 	case laws.Untested:
-		return errors.New("the laws are untested: give at least two different samples with --samples")
+		if r.Samples < 2 {
+			return errors.New("the laws are untested: give at least two different samples with --samples")
+		}
+		return fmt.Errorf("the laws are untested: %s", r.Summary())
 	}
-	return errors.New("the laws are untested: the module refused too many of the samples")
+	return fmt.Errorf("the check is inconclusive: %s", r.Summary())
 }
 
 // clearLine goes to the start of a terminal's line and empties it.

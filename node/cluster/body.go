@@ -15,18 +15,21 @@ import (
 //	keyspace/<name>                                  Keyspace
 //	binding/<keyspace>/<generation>/<epoch>-<sha256> Binding, never rewritten
 //	active/<keyspace>                                which binding is active, or none
+//	shadow/<keyspace>                                which candidate runs beside the active binding, or none
 //	identity/<disk>                                  the last boot of a disk that anybody has seen; the version is the boot
 const (
 	kindMember   = "member"
 	kindKeyspace = "keyspace"
 	kindBinding  = "binding"
 	kindActive   = "active"
+	kindShadow   = "shadow"
 	kindIdentity = "identity"
 )
 
 func memberKey(id string) string       { return kindMember + "/" + id }
 func keyspaceKey(name string) string   { return kindKeyspace + "/" + name }
 func activeKey(keyspace string) string { return kindActive + "/" + keyspace }
+func shadowKey(keyspace string) string { return kindShadow + "/" + keyspace }
 
 // identityKey is per disk and not per node: the version of such a record is the boot, so that the latest boot wins in
 // whatever order nodes hear of several; boots of different disks cannot be compared.
@@ -58,6 +61,15 @@ type activation struct {
 	None   bool   `json:"none,omitempty"`
 	Epoch  uint64 `json:"epoch,omitempty"`
 	SHA256 hash   `json:"sha256"`
+}
+
+// shadowing is the body of a shadow record.
+type shadowing struct {
+	Keyspace   string `json:"keyspace"`
+	Generation uint64 `json:"generation"`
+	// None says that no candidate runs; then SHA256 is zero.
+	None   bool `json:"none,omitempty"`
+	SHA256 hash `json:"sha256"`
 }
 
 // identityBody is the body of an identity record.
@@ -94,6 +106,7 @@ type contents struct {
 	keyspaces  []Keyspace
 	bindings   []Binding
 	activated  []activation
+	shadowed   []shadowing
 	identities []identityBody
 	// unreadable are the keys of records of a known kind with a body that cannot be right. They are passed on like all
 	// others: a newer version may well read them.
@@ -123,6 +136,11 @@ func (c *contents) read(key string, body []byte) {
 		var a activation
 		if ok = json.Unmarshal(body, &a) == nil && activeKey(a.Keyspace) == key; ok {
 			c.activated = append(c.activated, a)
+		}
+	case kindShadow:
+		var h shadowing
+		if ok = json.Unmarshal(body, &h) == nil && shadowKey(h.Keyspace) == key; ok {
+			c.shadowed = append(c.shadowed, h)
 		}
 	case kindIdentity:
 		var i identityBody

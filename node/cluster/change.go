@@ -189,6 +189,25 @@ func (s *State) Unbind(ctx context.Context, keyspace string) error {
 	return nil
 }
 
+// Shadow runs a candidate beside the active binding of a keyspace, in the place of the one that ran before, if any; the
+// zero hash ends it. Errors wrap ErrUnknown if there is no such keyspace.
+func (s *State) Shadow(ctx context.Context, keyspace string, candidate [32]byte) error {
+	_, err := s.applyEverywhere(ctx, func(c *change) error {
+		k, ok := c.old.Keyspace(keyspace)
+		if !ok {
+			return fmt.Errorf("keyspace %.64q: %w", keyspace, ErrUnknown)
+		}
+		if now, runs := c.old.Shadow(keyspace); now == candidate && runs == (candidate != [32]byte{}) {
+			return nil
+		}
+		return c.put(shadowKey(keyspace), shadowing{Keyspace: keyspace, Generation: k.Generation, None: candidate == [32]byte{}, SHA256: candidate})
+	})
+	if err != nil {
+		return fmt.Errorf("shadow resolver: %w", err)
+	}
+	return nil
+}
+
 // Admit decides whether a node may speak as the member that it says it is, and remembers its boot if so. It refuses
 // strangers (ErrNotMember), and with ErrStaleIdentity a disk whose later boot is known to anybody this node has heard of,
 // a second process on the same boot, and a disk of another node.

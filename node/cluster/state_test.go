@@ -283,6 +283,52 @@ func TestResolverHistory(t *testing.T) {
 	}
 }
 
+// The candidate beside the active binding is of a generation, too, and each member comes to hear of it.
+func TestShadow(t *testing.T) {
+	t.Parallel()
+	s, peer := alone(t, file(3), &disk{}), alone(t, file(3), &disk{})
+	shadow := func(candidate byte) {
+		t.Helper()
+		if err := s.Shadow(t.Context(), "carts", [32]byte{candidate}); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := peer.Sync(s.View().Digest, s.View().encoded); err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range []*View{s.View(), peer.View()} {
+			if got, ok := v.Shadow("carts"); got[0] != candidate || ok != (candidate != 0) {
+				t.Fatalf("%x, %v, want %x", got, ok, candidate)
+			}
+		}
+	}
+	if err := s.Shadow(t.Context(), "carts", [32]byte{1}); !errors.Is(err, ErrUnknown) {
+		t.Errorf("of no keyspace: %v", err)
+	}
+	if _, err := s.PutKeyspace(t.Context(), keyspace("carts")); err != nil {
+		t.Fatal(err)
+	}
+	before := s.View()
+	if shadow(0); s.View() != before {
+		t.Error("ending what does not run is a change")
+	}
+	for _, candidate := range []byte{1, 2, 2, 0, 3} {
+		shadow(candidate)
+	}
+	if err := s.DropKeyspace(t.Context(), "carts"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.PutKeyspace(t.Context(), keyspace("carts")); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := s.View().Shadow("carts"); ok {
+		t.Error("the new generation has the candidate of the old one")
+	}
+	const golden = `{"keyspace":"carts","generation":1,"sha256":"0300000000000000000000000000000000000000000000000000000000000000"}`
+	if got := string(s.View().doc.records["shadow/carts"].body); got != golden {
+		t.Errorf("on disk %s", got)
+	}
+}
+
 // Two sides that bind without hearing of each other keep both in the history, numbered alike.
 func TestConcurrentBindings(t *testing.T) {
 	t.Parallel()

@@ -37,6 +37,7 @@ type View struct {
 	byID       map[uint64]Keyspace // the same
 	bindings   map[string][]Binding
 	active     map[string]Binding
+	shadows    map[string][32]byte
 	epochs     map[string]uint64 // the largest of each keyspace, of all its generations
 	identities map[uuid]identityBody
 	unreadable []string
@@ -52,7 +53,7 @@ func newView(d document, old *View) (*View, error) {
 	v := &View{
 		Digest: digest, doc: d, encoded: encoded,
 		members: make(map[string]Member), keyspaces: make(map[string]Keyspace), bindings: make(map[string][]Binding),
-		active: make(map[string]Binding), epochs: make(map[string]uint64), identities: make(map[uuid]identityBody),
+		active: make(map[string]Binding), shadows: make(map[string][32]byte), epochs: make(map[string]uint64), identities: make(map[uuid]identityBody),
 	}
 	var c contents
 	for _, key := range slices.Sorted(maps.Keys(d.records)) {
@@ -127,6 +128,11 @@ func (v *View) setKeyspaces(c contents) {
 			}
 		}
 	}
+	for _, h := range c.shadowed {
+		if k, ok := v.Keyspace(h.Keyspace); ok && k.Generation == h.Generation && !h.None {
+			v.shadows[h.Keyspace] = h.SHA256
+		}
+	}
 }
 
 // Member returns the member of that id; false if there is none or it was removed.
@@ -157,6 +163,12 @@ func (v *View) KeyspaceByID(id uint64) (Keyspace, bool) {
 func (v *View) Active(name string) (Binding, bool) {
 	b, ok := v.active[name]
 	return b, ok
+}
+
+// Shadow returns the candidate that runs beside the active binding of a keyspace; false if there is none.
+func (v *View) Shadow(name string) (candidate [32]byte, ok bool) {
+	candidate, ok = v.shadows[name]
+	return candidate, ok
 }
 
 // Bindings returns the history of a keyspace's resolver, by version.

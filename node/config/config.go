@@ -135,7 +135,8 @@ type Keyspace struct {
 	Durability Durability
 	// MaxValueBytes is the size of the largest value, at most HardMaxValueBytes.
 	MaxValueBytes int
-	// Ancestors keeps, where the store still has it, the version that all siblings descend from, for three-way merges.
+	// Ancestors asks for the version that all siblings descend from, where the store still has it, for three-way
+	// merges. Stores keep none so far, so it has no effect.
 	Ancestors bool
 }
 

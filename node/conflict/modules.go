@@ -11,8 +11,12 @@ import (
 	"dynamo/resolver"
 )
 
-// refetchAfter is how long a module that could not be had is left alone.
-const refetchAfter = time.Second
+// refetchAfter is how long a module that could not be had is left alone, restartAfter one whose start ran out of
+// wall-clock time: that says as much of the machine as of the module, but the next attempt may cost as much.
+const (
+	refetchAfter = time.Second
+	restartAfter = 10 * time.Second
+)
 
 // modules holds the compiled modules of this node by hash. Compilation belongs to the registry, not to
 // the request that needs it first: the request waits no longer than its own deadline, the compilation
@@ -84,12 +88,16 @@ func (m *modules) start(sha [32]byte) (*loaded, error) {
 	m.wg.Go(func() {
 		defer close(l.done)
 		l.module, l.err = m.load(sha)
-		l.retry = m.o.Now().Add(refetchAfter)
+		pause := refetchAfter
+		if resolver.CodeOf(l.err) == resolver.CodeTimeout {
+			pause = restartAfter
+		}
+		l.retry = m.o.Now().Add(pause)
 	})
 	return l, nil
 }
 
-// stale reports whether l failed for want of the bytes or of a process to compile in, long enough ago to
+// stale reports whether l failed for want of the bytes, of a process to compile in, or of time, long enough ago to
 // try again. A module that does not compile stays failed until retry.
 func (m *modules) stale(l *loaded) bool {
 	select {
@@ -101,7 +109,7 @@ func (m *modules) stale(l *loaded) bool {
 		return false
 	}
 	switch code := resolver.CodeOf(l.err); code {
-	case "", resolver.CodeUnavailable, resolver.CodeCanceled:
+	case "", resolver.CodeUnavailable, resolver.CodeCanceled, resolver.CodeTimeout:
 		return m.o.Now().After(l.retry)
 	}
 	return false
@@ -185,6 +193,28 @@ func (m *modules) close(ctx context.Context) error {
 	}
 	clear(m.mu.byID)
 	return errors.Join(errs...)
+}
+
+// Forget frees a module that is not to be used any more. Merges that are under way are waited for; one that begins
+// later compiles it anew.
+func (s *Settler) Forget(ctx context.Context, sha [32]byte) error { return s.modules.forget(ctx, sha) }
+
+func (m *modules) forget(ctx context.Context, sha [32]byte) error {
+	m.mu.Lock()
+	l, ok := m.mu.byID[sha]
+	if ok {
+		select {
+		case <-l.done:
+			delete(m.mu.byID, sha)
+		default:
+			ok = false // somebody wants it right now
+		}
+	}
+	m.mu.Unlock()
+	if !ok || l.module == nil {
+		return nil
+	}
+	return l.module.Close(ctx)
 }
 
 // Load compiles a module ahead of its first use and reports whether it can be used. It is what an

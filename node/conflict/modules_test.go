@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -78,4 +79,48 @@ func TestRetry(t *testing.T) {
 	want("at once", resolver.CodeUnavailable)
 	now = now.Add(refetchAfter + time.Millisecond)
 	want("somewhat later", resolver.CodeCompile)
+}
+
+// slowStart is a module whose configuration never ends.
+func slowStart() []byte {
+	section := func(id byte, content []byte) []byte { return slices.Concat([]byte{id, byte(len(content))}, content) }
+	export := func(name string, kind, index byte) []byte {
+		return slices.Concat([]byte{byte(len(name))}, []byte(name), []byte{kind, index})
+	}
+	return slices.Concat([]byte("\x00asm\x01\x00\x00\x00"),
+		section(1, []byte{3, 0x60, 1, 0x7f, 1, 0x7f, 0x60, 2, 0x7f, 0x7f, 1, 0x7e, 0x60, 2, 0x7f, 0x7f, 1, 0x7f}),
+		section(3, []byte{3, 0, 1, 2}),
+		section(5, []byte{1, 0, 1}),
+		section(7, slices.Concat([]byte{4}, export("memory", 2, 0), export("dynamo_alloc", 0, 0), export("dynamo_resolve_v1", 0, 1), export("dynamo_configure_v1", 0, 2))),
+		section(10, []byte{3, 4, 0, 0x41, 16, 0x0b, 3, 0, 0, 0x0b, 9, 0, 0x03, 0x40, 0x0c, 0, 0x0b, 0x41, 0, 0x0b}),
+	)
+}
+
+// TestSlowStartIsTriedAgain: a module that had no time to start is started anew later, unlike one that cannot be
+// compiled.
+func TestSlowStartIsTriedAgain(t *testing.T) {
+	f := newFixtureOf(t, trap(), resolver.Limits{
+		MemoryBytes: 1 << 20, ModuleBytes: 1 << 20, OutputBytes: 1 << 20, Timeout: 10 * time.Millisecond, CallDepth: 100, Fuel: 1 << 40,
+	})
+	f.add(slowStart())
+	f.add([]byte("config"))
+	id := f.add(resolver.Manifest(slowStart(), []byte("config")))
+	load := func() *loaded {
+		t.Helper()
+		if _, err := f.Load(t.Context(), id); resolver.CodeOf(err) != resolver.CodeTimeout {
+			t.Fatalf("%v", err)
+		}
+		f.modules.mu.Lock()
+		defer f.modules.mu.Unlock()
+		return f.modules.mu.byID[id]
+	}
+	first := load()
+	f.now = f.now.Add(restartAfter)
+	if load() != first {
+		t.Error("tried again at once")
+	}
+	f.now = f.now.Add(time.Millisecond)
+	if load() == first {
+		t.Error("not tried again")
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"dynamo/node/causal"
+	"dynamo/resolver"
 )
 
 // view is one merge, kept: a conflicted key is merged once per node, not once per read.
@@ -19,11 +20,29 @@ type view struct {
 	duration     time.Duration
 	// transient failures are not kept.
 	transient bool
+	// timeouts counts the merges in a row that ran out of wall-clock time, this one included.
+	timeouts int
 }
 
 // failureLife is how long a failed merge is remembered, so that a module which burns its whole time
 // limit does so once in a while and not at every read.
 const failureLife = 5 * time.Second
+
+// timeoutLife is how long the first of several timeouts is remembered, each further one twice as long as the one
+// before, up to failureLife. The clock on the wall says as much of the machine as of the module, so it
+// is no verdict: the next moment may be a better one.
+const timeoutLife = 500 * time.Millisecond
+
+// life is how long a view is kept, 0: as long as there is room.
+func (v view) life() time.Duration {
+	switch {
+	case v.code == "":
+		return 0
+	case v.timeouts > 0:
+		return min(failureLife, timeoutLife<<min(v.timeouts-1, 8))
+	}
+	return failureLife
+}
 
 // viewOverhead is charged for an entry beside its value.
 const viewOverhead = 256
@@ -100,9 +119,10 @@ func newViews(limit int, now func() time.Time) *views {
 // makes the view gets a transient failure.
 func (s *views) get(ctx context.Context, id viewID, create func() view) view {
 	s.mu.Lock()
-	if v, ok := s.kept(id); ok {
+	before, ok := s.kept(id)
+	if ok {
 		s.mu.Unlock()
-		return v
+		return before
 	}
 	if f, ok := s.mu.flight[id]; ok {
 		s.mu.Unlock()
@@ -120,7 +140,9 @@ func (s *views) get(ctx context.Context, id viewID, create func() view) view {
 	s.mu.flight[id] = f
 	s.mu.Unlock()
 
-	f.view = create()
+	if f.view = create(); f.view.code == string(resolver.CodeTimeout) {
+		f.view.timeouts = before.timeouts + 1
+	}
 
 	s.mu.Lock()
 	delete(s.mu.flight, id)
@@ -132,7 +154,7 @@ func (s *views) get(ctx context.Context, id viewID, create func() view) view {
 	return f.view
 }
 
-// kept looks id up under s.mu.
+// kept looks id up under s.mu. What has expired is returned for the last time, and does not count.
 func (s *views) kept(id viewID) (view, bool) {
 	el, ok := s.mu.byID[id]
 	if !ok {
@@ -141,7 +163,7 @@ func (s *views) kept(id viewID) (view, bool) {
 	e := el.Value.(*entry)
 	if !e.expires.IsZero() && s.now().After(e.expires) {
 		s.drop(el)
-		return view{}, false
+		return e.view, false
 	}
 	s.mu.order.MoveToFront(el)
 	return e.view, true
@@ -150,8 +172,8 @@ func (s *views) kept(id viewID) (view, bool) {
 // keep stores v under s.mu.
 func (s *views) keep(id viewID, v view) {
 	e := &entry{id: id, view: v, cost: viewOverhead + len(v.value.Bytes) + len(v.detail)}
-	if v.code != "" {
-		e.expires = s.now().Add(failureLife)
+	if life := v.life(); life > 0 {
+		e.expires = s.now().Add(life)
 	}
 	if e.cost > s.limit {
 		return

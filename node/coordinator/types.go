@@ -194,6 +194,8 @@ type ResolverCheck struct {
 	Equation string   `json:"equation,omitempty"`
 	Inputs   [][]byte `json:"inputs_base64,omitempty"`
 	Outputs  [][]byte `json:"outputs_base64,omitempty"`
+	// OutputTypes are the content types of the outputs, if they differ.
+	OutputTypes []string `json:"output_types,omitempty"`
 	// Loss says how data would be lost.
 	Loss string `json:"loss,omitempty"`
 }

@@ -299,3 +299,73 @@ func TestShadowAndPromote(t *testing.T) {
 		}
 	}, keyspace("notes", config.PolicySiblings))
 }
+
+// TestShadowSurvivesARestart: the candidate is in the metadata, so a member that restarts runs it again and says since
+// when, one that was down when it began runs it, too, and one that was down when it ended does not.
+func TestShadowSurvivesARestart(t *testing.T) {
+	inBubble(t, 3, 35, func(t *testing.T, ctx context.Context, c *Cluster) {
+		cart, err := os.ReadFile("../../examples/cart-merge/cart.wasm")
+		if err != nil {
+			t.Fatal(err)
+		}
+		off := coordinator.CheckOff
+		if _, err := c.Node("n1").Resolvers().Upload(ctx, "notes", coordinator.Upload{Module: trapModule(), Check: off}); err != nil {
+			t.Fatal(err)
+		}
+		candidate, err := c.Node("n1").Resolvers().Upload(ctx, "notes", coordinator.Upload{Module: cart, Check: off, Inactive: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		down := func(id string, during func()) {
+			t.Helper()
+			if err := c.Stop(ctx, id); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(5 * time.Second)
+			during()
+			if err := c.Start(ctx, id); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+		}
+		conflict := func(id, key string) {
+			t.Helper()
+			put(t, ctx, c, "n1", "notes", key, apples, "", coordinator.Options{})
+			put(t, ctx, c, "n2", "notes", key, pears, "", coordinator.Options{})
+			if a := get(t, ctx, c, id, "notes", key, coordinator.Options{}); a.ResolverError != "trap" {
+				t.Fatalf("%+v", a)
+			}
+			time.Sleep(time.Second)
+		}
+		var began time.Time
+		down("n3", func() {
+			start, err := c.Node("n1").Resolvers().Shadow(ctx, "notes", candidate.SHA256)
+			if err != nil || fmt.Sprint(start.Nodes) != "[n1 n2]" || fmt.Sprint(start.Unheard) != "[n3]" {
+				t.Fatalf("%+v, %v", start, err)
+			}
+			began = time.Now()
+			conflict("n2", "before")
+		})
+		down("n2", func() {})
+		conflict("n2", "after")
+		conflict("n3", "late")
+		st, err := c.Node("n1").Resolvers().ShadowStatus(ctx, "notes")
+		if err != nil || len(st.Nodes) != 3 || st.Calls != 2 || st.ActiveFailures != 2 {
+			t.Fatalf("%+v, %v", st, err)
+		}
+		if r := st.Nodes["n2"]; r.Calls != 1 || !r.Since.After(began.Add(time.Minute)) || r.SHA256 != candidate.SHA256 {
+			t.Fatalf("%+v", r)
+		}
+		if r := st.Nodes["n1"]; r.Since.After(began.Add(time.Second)) {
+			t.Fatalf("n1 went on from the start: %+v", r)
+		}
+		down("n3", func() {
+			if err := c.Node("n1").Resolvers().StopShadow(ctx, "notes"); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if st, err := c.Node("n3").Resolvers().ShadowStatus(ctx, "notes"); !isCode(err, coordinator.CodeNotFound) {
+			t.Fatalf("goes on: %+v, %v", st, err)
+		}
+	}, keyspace("notes", config.PolicySiblings))
+}

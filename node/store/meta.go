@@ -43,6 +43,23 @@ func (s *Store) Module(sha [32]byte) ([]byte, bool, error) {
 	return b, ok, err
 }
 
+// DeleteModule removes a module, if it is here, and returns when that is durable.
+func (s *Store) DeleteModule(sha [32]byte) error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.exit()
+	b := s.db.NewBatch()
+	if err := b.Delete(moduleKey(sha), nil); err != nil {
+		return fmt.Errorf("store: removing module %x: %w", sha[:8], err)
+	}
+	p, err := s.apply(b, Sync, nil)
+	if err != nil {
+		return err
+	}
+	return s.await(context.Background(), p)
+}
+
 // Modules returns the SHA-256 of every module that is here, in order.
 func (s *Store) Modules() ([][32]byte, error) {
 	var out [][32]byte

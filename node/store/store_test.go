@@ -348,6 +348,12 @@ func TestMetaAndModules(t *testing.T) {
 	if _, ok, err := s.Module([32]byte{1}); ok || err != nil {
 		t.Errorf("missing module: %t, %v", ok, err)
 	}
+	for range 2 { // the second time it is not there
+		if err := s.DeleteModule(want[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s = mustOpen(t, testOptions(fs.CrashClone(vfs.CrashCloneCfg{}), 1))
 	if got, ok, err := s.Meta("members"); !ok || err != nil || string(got) != "two" {
 		t.Errorf("meta after a crash %q, %t, %v", got, ok, err)
 	}
@@ -454,6 +460,7 @@ func TestClosed(t *testing.T) {
 		"Meta":           func() error { _, _, err := s.Meta("m"); return err },
 		"PutModule":      func() error { return s.PutModule(sha256.Sum256(nil), nil) },
 		"Module":         func() error { _, _, err := s.Module([32]byte{}); return err },
+		"DeleteModule":   func() error { return s.DeleteModule([32]byte{}) },
 		"Modules":        func() error { _, err := s.Modules(); return err },
 		"NewActor":       func() error { _, err := s.NewActor(); return err },
 		"RenewIdentity":  s.RenewIdentity,

@@ -20,8 +20,8 @@ func parseSHA256(name, s string) ([32]byte, error) {
 	return [32]byte(sha), nil
 }
 
-// Shadow runs an uploaded candidate beside the active version, on every member that can be reached. A member that
-// restarts forgets it.
+// Shadow runs an uploaded candidate beside the active version, on every member that can be reached. The others begin
+// when they hear of it from the metadata, and a member that restarts begins anew.
 func (r *Resolvers) Shadow(ctx context.Context, keyspace, candidate string) (coordinator.ShadowStart, error) {
 	id, err := r.candidate(keyspace, candidate)
 	if err != nil {
@@ -29,6 +29,9 @@ func (r *Resolvers) Shadow(ctx context.Context, keyspace, candidate string) (coo
 	}
 	if err := r.ready(ctx, id); err != nil {
 		return coordinator.ShadowStart{}, err
+	}
+	if err := r.s.Bindings.Shadow(ctx, keyspace, id); err != nil {
+		return coordinator.ShadowStart{}, coordinator.MetadataError(err)
 	}
 	out := coordinator.ShadowStart{SHA256: candidate, Nodes: []string{}}
 	for _, a := range r.everywhere(ctx, &wire.ResolverAct{Act: wire.ActShadow, Keyspace: keyspace, SHA256: id}) {
@@ -74,10 +77,13 @@ func (r *Resolvers) ShadowStatus(ctx context.Context, keyspace string) (coordina
 	return out, nil
 }
 
-// StopShadow ends it on all members that can be reached.
+// StopShadow ends it on all members that can be reached; the others hear of it from the metadata.
 func (r *Resolvers) StopShadow(ctx context.Context, keyspace string) error {
 	if _, ok := r.s.Catalog.View().Keyspace(keyspace); !ok {
 		return coordinator.UnknownKeyspace(keyspace)
+	}
+	if err := r.s.Bindings.Shadow(ctx, keyspace, [32]byte{}); err != nil {
+		return coordinator.MetadataError(err)
 	}
 	for _, a := range r.everywhere(ctx, &wire.ResolverAct{Act: wire.ActShadowStop, Keyspace: keyspace}) {
 		if a.err != nil {

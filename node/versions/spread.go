@@ -35,6 +35,7 @@ func (r *Resolvers) take(ctx context.Context, id [32]byte, module, config []byte
 	}
 	for _, b := range blobs {
 		sha := sha256.Sum256(b)
+		r.want(sha) // before it is there: a sweep that comes between must find it wanted
 		if err := r.s.Modules.PutModule(sha, b); err != nil {
 			return nil, fmt.Errorf("store module: %w", err)
 		}

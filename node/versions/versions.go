@@ -27,6 +27,7 @@ type Bindings interface {
 	Bind(ctx context.Context, b cluster.Binding) (cluster.Binding, error)
 	Activate(ctx context.Context, keyspace string, version int) error
 	Unbind(ctx context.Context, keyspace string) error
+	Shadow(ctx context.Context, keyspace string, candidate [32]byte) error
 }
 
 // ModuleStore keeps modules by hash on this disk.
@@ -42,7 +43,7 @@ type Settings struct {
 	Bindings  Bindings
 	Members   coordinator.Members
 	Transport coordinator.Transport
-	Modules   ModuleStore
+	Modules   Shelf
 	Settler   *conflict.Settler
 	Limits    config.Limits
 	Builtins  func(name string) ([]byte, bool)
@@ -53,13 +54,17 @@ type Settings struct {
 	// Certificate returns what the last law check of a version found, as JSON; nil for nothing.
 	Certificate func(id [32]byte) json.RawMessage
 	Logger      *slog.Logger
+	Now         func() time.Time
 }
 
 // Resolvers administers the resolver of each keyspace.
-type Resolvers struct{ s Settings }
+type Resolvers struct {
+	s     Settings
+	shelf shelf
+}
 
 // New returns the administration of resolvers.
-func New(s Settings) *Resolvers { return &Resolvers{s} }
+func New(s Settings) *Resolvers { return &Resolvers{s: s, shelf: shelf{disk: s.Modules, now: s.Now}} }
 
 // builtin fills in a module that comes with the binary.
 func (r *Resolvers) builtin(u *coordinator.Upload) error {
@@ -256,6 +261,7 @@ func (r *Resolvers) Serve(ctx context.Context, m wire.Message) (reply wire.Messa
 		reply, err := r.act(m)
 		return reply, true, err
 	case *wire.ModuleGet:
+		r.want(m.SHA256)
 		b, ok, err := r.s.Modules.Module(m.SHA256)
 		return &wire.ModuleReply{Found: ok, Module: b}, true, err
 	case *wire.ModulePut:
@@ -318,6 +324,7 @@ func (r *Resolvers) Try(ctx context.Context, keyspace, candidate string, req coo
 		if p.Module, err = parseSHA256("candidate", candidate); err != nil {
 			return coordinator.TryResult{}, err
 		}
+		r.want(p.Module)
 	}
 	if p.Module == ([32]byte{}) {
 		return coordinator.TryResult{}, &coordinator.Error{Code: coordinator.CodeNotFound, Detail: "the keyspace has no resolver"}

@@ -26,6 +26,7 @@ import (
 type blobs struct {
 	mu   sync.Mutex
 	byID map[[32]byte][]byte
+	meta map[string][]byte
 }
 
 func (b *blobs) PutModule(sha [32]byte, content []byte) error {
@@ -35,6 +36,36 @@ func (b *blobs) PutModule(sha [32]byte, content []byte) error {
 		return errors.New("not what it is called")
 	}
 	b.byID[sha] = content
+	return nil
+}
+
+func (b *blobs) DeleteModule(sha [32]byte) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.byID, sha)
+	return nil
+}
+
+func (b *blobs) Modules() (all [][32]byte, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for sha := range b.byID {
+		all = append(all, sha)
+	}
+	return all, nil
+}
+
+func (b *blobs) Meta(name string) ([]byte, bool, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	v, ok := b.meta[name]
+	return v, ok, nil
+}
+
+func (b *blobs) PutMeta(name string, value []byte) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.meta[name] = value
 	return nil
 }
 
@@ -84,6 +115,8 @@ type fixture struct {
 	others *others
 	state  *cluster.State
 	blobs  *blobs
+	// late is how far the clock of the sweep is ahead.
+	late time.Duration
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -107,7 +140,7 @@ func newFixture(t *testing.T) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{others: &others{answers: map[string]func(context.Context, wire.Message) (wire.Message, error){}}, state: state, blobs: &blobs{byID: map[[32]byte][]byte{}}}
+	f := &fixture{others: &others{answers: map[string]func(context.Context, wire.Message) (wire.Message, error){}}, state: state, blobs: &blobs{byID: map[[32]byte][]byte{}, meta: map[string][]byte{}}}
 	rt, err := resolver.New(resolver.Options{Logger: log})
 	if err != nil {
 		t.Fatal(err)
@@ -119,6 +152,7 @@ func newFixture(t *testing.T) *fixture {
 	f.Resolvers = New(Settings{
 		Self: file.Nodes[0].ID, Catalog: state, Bindings: state, Members: members{state, f.others}, Transport: f.others, Modules: f.blobs,
 		Settler: settler, Limits: config.DefaultLimits(), Builtins: func(string) ([]byte, bool) { return nil, false }, Logger: log,
+		Now: func() time.Time { return time.Now().Add(f.late) },
 	})
 	t.Cleanup(func() {
 		if err := errors.Join(settler.Close(context.Background()), rt.Close(context.Background()), state.Close()); err != nil {

@@ -2,11 +2,13 @@ package laws
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 
 	"dynamo/resolver"
 )
@@ -14,11 +16,17 @@ import (
 // value is what a merge takes and gives.
 type value struct {
 	bytes   []byte
+	ctype   string // the content type, empty of a delete
 	timeMs  uint64
 	deleted bool // bytes are nil then, and otherwise not
 }
 
-func (v value) equal(w value) bool { return v.deleted == w.deleted && bytes.Equal(v.bytes, w.bytes) }
+// equal is what the two sides of an equation have to be: of one content type, too.
+func (v value) equal(w value) bool { return v.sameBytes(w) && v.ctype == w.ctype }
+
+func (v value) sameBytes(w value) bool {
+	return v.deleted == w.deleted && bytes.Equal(v.bytes, w.bytes)
+}
 
 type checker struct {
 	ctx context.Context
@@ -52,41 +60,61 @@ type finding struct {
 	unrepeated bool // one merge gave two outputs
 }
 
-// errRefused says that the module would not merge these inputs.
-var errRefused = errors.New("laws: the module does not merge these inputs")
+// errUnasked says that the store would not ask the module to merge these inputs.
+var errUnasked = errors.New("laws: a delete, which the module is never shown")
+
+// asked are the values that the store would show the module: of several deletes the newest. A module that is
+// never shown deletes cannot be asked about one at all.
+func (c *checker) asked(values []value) ([]value, error) {
+	var out []value
+	at := -1
+	for _, v := range values {
+		switch {
+		case !v.deleted:
+			out = append(out, v)
+		case !c.o.Deletes:
+			return nil, errUnasked
+		case at < 0:
+			at = len(out)
+			out = append(out, v)
+		default:
+			out[at].timeMs = max(out[at].timeMs, v.timeMs)
+		}
+	}
+	return out, nil
+}
 
 // run merges values in the order given. As in the store, the result is as new as the newest of them, or as
 // the one that was selected.
 func (c *checker) run(ancestor *value, values []value) (value, error) {
+	values, err := c.asked(values)
+	if err != nil {
+		return value{}, err
+	}
+	if len(values) == 1 && values[0].deleted {
+		return values[0], nil // deletes alone are a delete, without a call
+	}
 	var in []resolver.Sibling
 	if ancestor != nil {
-		in = append(in, resolver.Sibling{Value: bytes.Clone(ancestor.bytes), TimeMs: ancestor.timeMs, Ancestor: true})
+		in = append(in, resolver.Sibling{Value: bytes.Clone(ancestor.bytes), ContentType: ancestor.ctype, TimeMs: ancestor.timeMs, Ancestor: true})
 	}
 	first := len(in)
-	newest := uint64(0)
-	deletes := 0
+	newest := slices.MaxFunc(values, func(a, b value) int { return cmp.Compare(a.timeMs, b.timeMs) })
 	for _, v := range values {
-		if v.deleted {
-			deletes++
-		}
-		in = append(in, resolver.Sibling{Value: bytes.Clone(v.bytes), TimeMs: v.timeMs, Deleted: v.deleted})
-		newest = max(newest, v.timeMs)
-	}
-	if deletes > 0 && !c.o.Deletes || deletes > 1 {
-		return value{}, errRefused // the store never asks that
+		in = append(in, resolver.Sibling{Value: bytes.Clone(v.bytes), ContentType: v.ctype, TimeMs: v.timeMs, Deleted: v.deleted})
 	}
 	resp, err := c.merge(c.ctx, in)
 	switch {
 	case err != nil:
-		return value{}, fmt.Errorf("%w: %w", errRefused, err)
+		return value{}, fmt.Errorf("merge: %w", err)
 	case resp.Status == resolver.StatusValue:
-		return value{bytes: append([]byte{}, resp.Payload...), timeMs: newest}, nil
+		return value{bytes: append([]byte{}, resp.Payload...), ctype: cmp.Or(resp.ContentType, newest.ctype), timeMs: newest.timeMs}, nil
 	case resp.Status == resolver.StatusDeleted:
-		return value{deleted: true, timeMs: newest}, nil
+		return value{deleted: true, timeMs: newest.timeMs}, nil
 	case resp.Status == resolver.StatusSelect && resp.Index >= first && resp.Index < len(in):
 		return values[resp.Index-first], nil
 	}
-	return value{}, errRefused
+	return value{}, fmt.Errorf("merge: answered with status %d", resp.Status)
 }
 
 // once is run, once for equal values in a round.
@@ -96,7 +124,7 @@ func (c *checker) once(ancestor *value, values []value) (value, error) {
 	}
 	var key []byte
 	for _, v := range values {
-		key = fmt.Appendf(key, "%v %d %q,", v.deleted, v.timeMs, v.bytes)
+		key = fmt.Appendf(key, "%v %d %q %q,", v.deleted, v.timeMs, v.ctype, v.bytes)
 	}
 	m, ok := c.done[string(key)]
 	if !ok {
@@ -134,8 +162,8 @@ func (c *checker) test(t *finding) (err error) {
 func size(n int) int { return []int{3, 2, 3, 4, 3, 3, 4, 3, 5}[n%9] }
 
 // round takes some values, in the first rounds the samples as they are, later ones with mutations that the module
-// accepts, and tests every law on them. Of eight rounds two have an ancestor, two a delete if the module wants it, and three siblings of
-// one time, since clients do write in the same millisecond.
+// accepts, and tests every law on them. Of eight rounds two have an ancestor, two a delete if the module wants it, three siblings of
+// one time, since clients do write in the same millisecond, and one siblings of different content types.
 func (c *checker) round(n int) *finding {
 	c.done = make(map[string]merged)
 	t := finding{inputs: c.inputs(n)}
@@ -152,6 +180,12 @@ func (c *checker) round(n int) *finding {
 	if n%4 == 3 || n%8 == 6 {
 		for i := range t.inputs {
 			t.inputs[i].timeMs = 1 // no value's own, so that the shrinker can tell
+		}
+		t = t.unmixed() // the newest has no content type to give
+	}
+	if n%8 == 4 && !c.o.Verbatim {
+		for i := range t.inputs {
+			t.inputs[i].ctype = fmt.Sprintf("application/x-%d", i)
 		}
 	}
 	for _, q := range equations(len(t.inputs)) {
@@ -195,13 +229,13 @@ func (c *checker) judge(t finding, test func(*finding) error) *finding {
 		return nil
 	}
 	if err := test(&t); err != nil {
-		c.report.Failed++
+		c.miss(err)
 		return nil
 	}
 	if !t.l.equal(t.r) {
 		broken, err := c.again(t)
 		if err != nil {
-			c.report.Failed++
+			c.miss(err)
 			return nil
 		}
 		c.count(broken)
@@ -209,6 +243,18 @@ func (c *checker) judge(t finding, test func(*finding) error) *finding {
 	}
 	c.count(t)
 	return nil
+}
+
+// miss counts an equation that was not tested to the end.
+func (c *checker) miss(err error) {
+	if errors.Is(err, errUnasked) {
+		c.report.Unasked++
+		return
+	}
+	if c.report.Failed++; c.report.Refusal == "" {
+		text := err.Error()
+		c.report.Refusal = strings.ToValidUTF8(text[:min(len(text), 300)], "")
+	}
 }
 
 func (c *checker) count(t finding) {
@@ -270,24 +316,29 @@ func (c *checker) inputs(n int) []value {
 				v = c.mutated(v)
 			}
 		}
-		if !slices.ContainsFunc(out, v.equal) {
+		if !slices.ContainsFunc(out, v.sameBytes) {
 			out = append(out, v)
 		}
 	}
 	// Two samples alone do not make a triple, but with what came of them they may.
 	for _, v := range c.pool {
-		if len(out) < min(size(n), 3) && !slices.ContainsFunc(out, v.equal) {
+		if len(out) < min(size(n), 3) && !slices.ContainsFunc(out, v.sameBytes) {
 			out = append(out, v)
 		}
 	}
 	return out
 }
 
-// learn adds a value that the module gave or takes to the pool.
+// learn adds a value that the module gave or takes to the pool, as a client would write it back.
 func (c *checker) learn(v value) {
-	if len(c.pool) < maxSamples && !v.deleted && !slices.ContainsFunc(c.pool, v.equal) {
-		c.pool = append(c.pool, v)
+	if len(c.pool) >= maxSamples || v.deleted || slices.ContainsFunc(c.pool, v.sameBytes) {
+		return
 	}
+	w := written(v.bytes)
+	if c.o.Verbatim {
+		w.ctype = v.ctype
+	}
+	c.pool = append(c.pool, w)
 }
 
 // mutated changes a value a little until the module accepts it beside the value it was made of; the value
@@ -295,8 +346,8 @@ func (c *checker) learn(v value) {
 func (c *checker) mutated(v value) value {
 	const tries = 6
 	for range tries {
-		m := written(c.mutate(v.bytes))
-		if m.equal(v) || len(m.bytes) > maxSampleBytes {
+		m := v.rewritten(c.mutate(v.bytes))
+		if m.sameBytes(v) || len(m.bytes) > maxSampleBytes {
 			continue
 		}
 		if _, err := c.run(nil, []value{m, v}); err == nil {

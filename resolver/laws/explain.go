@@ -24,6 +24,10 @@ type Equation struct {
 	Ancestor []byte `json:"ancestor_base64,omitzero"`
 	// Outputs are what the two sides came to; nil is a deletion.
 	Outputs [2][]byte `json:"outputs_base64"`
+	// InputTypes are the content types of the inputs, empty if they have the same one; OutputTypes those of the
+	// outputs, empty if they do.
+	InputTypes  []string `json:"input_types,omitempty"`
+	OutputTypes []string `json:"output_types,omitempty"`
 }
 
 // Violation is a law that does not hold, with a counterexample that was seen twice. If it is that of
@@ -42,7 +46,31 @@ func (t finding) equationOf(law string) Equation {
 	if t.ancestor != nil {
 		e.Ancestor = t.ancestor.bytes
 	}
+	if t.mixed() {
+		for _, v := range t.inputs {
+			e.InputTypes = append(e.InputTypes, v.ctype)
+		}
+	}
+	if t.l.ctype != t.r.ctype && !t.l.deleted && !t.r.deleted {
+		e.OutputTypes = []string{t.l.ctype, t.r.ctype}
+	}
 	return e
+}
+
+// input and output show a person one of them, with its content type if that is not the same for all.
+func (e Equation) input(i int) string {
+	return typed(excerpt(e.Inputs[i], "a delete"), e.InputTypes, i)
+}
+
+func (e Equation) output(i int) string {
+	return typed(excerpt(e.Outputs[i], "a deletion"), e.OutputTypes, i)
+}
+
+func typed(text string, types []string, i int) string {
+	if i < len(types) && types[i] != "" {
+		return fmt.Sprintf("%s as %.100q", text, types[i])
+	}
+	return text
 }
 
 func (t finding) violation() *Violation {
@@ -103,8 +131,8 @@ func loss(law string) string {
 func (v Violation) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s does not hold: ", v.Law, v.Text)
-	for i, in := range v.Inputs {
-		fmt.Fprintf(&b, "%c = %s, ", 'a'+i, excerpt(in, "a delete"))
+	for i := range v.Inputs {
+		fmt.Fprintf(&b, "%c = %s, ", 'a'+i, v.input(i))
 	}
 	if v.Ancestor != nil {
 		fmt.Fprintf(&b, "ancestor = %s, ", excerpt(v.Ancestor, ""))
@@ -112,7 +140,7 @@ func (v Violation) String() string {
 	if v.tied() {
 		b.WriteString("all written in the same millisecond, ")
 	}
-	fmt.Fprintf(&b, "one side gives %s, the other %s", excerpt(v.Outputs[0], "a deletion"), excerpt(v.Outputs[1], "a deletion"))
+	fmt.Fprintf(&b, "one side gives %s, the other %s", v.output(0), v.output(1))
 	return b.String()
 }
 
@@ -120,8 +148,8 @@ func (v Violation) String() string {
 func (v Violation) Explain() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "broken law: %s, %s\n", v.Law, v.Text)
-	for i, in := range v.Inputs {
-		fmt.Fprintf(&b, "  %c = %s\n", 'a'+i, excerpt(in, "a delete"))
+	for i := range v.Inputs {
+		fmt.Fprintf(&b, "  %c = %s\n", 'a'+i, v.input(i))
 	}
 	if v.Ancestor != nil {
 		fmt.Fprintf(&b, "  ancestor = %s\n", excerpt(v.Ancestor, ""))
@@ -134,8 +162,8 @@ func (v Violation) Explain() string {
 		left, right = left+", once", right+", again"
 	}
 	width := max(len(left), len(right))
-	fmt.Fprintf(&b, "  %-*s  gives  %s\n", width, left, excerpt(v.Outputs[0], "a deletion"))
-	fmt.Fprintf(&b, "  %-*s  gives  %s\n", width, right, excerpt(v.Outputs[1], "a deletion"))
+	fmt.Fprintf(&b, "  %-*s  gives  %s\n", width, left, v.output(0))
+	fmt.Fprintf(&b, "  %-*s  gives  %s\n", width, right, v.output(1))
 	b.WriteString(v.Loss + "\n")
 	return b.String()
 }

@@ -172,8 +172,8 @@ func TestCheck(t *testing.T) {
 		}), lists("a,b", "c,d", "e,f"), Unlawful, Deterministic},
 		{"the newest wins", newest(resolver.StatusValue), samples, Lawful, ""},
 		{"the newest is selected", newest(resolver.StatusSelect), samples, Lawful, ""},
-		{"selects what is not there", answers(resolver.Response{Status: resolver.StatusSelect, Index: 7}), samples, Inconclusive, ""},
-		{"keeps the siblings", answers(resolver.Response{Status: resolver.StatusKeep}), samples, Inconclusive, ""},
+		{"selects what is not there", answers(resolver.Response{Status: resolver.StatusSelect, Index: 7}), samples, Untested, ""},
+		{"keeps the siblings", answers(resolver.Response{Status: resolver.StatusKeep}), samples, Untested, ""},
 		{"deletes always", answers(resolver.Response{Status: resolver.StatusDeleted}), samples, Inconclusive, ""},
 		{"nothing, which is not a deletion", answers(resolver.Response{}), samples, Lawful, ""},
 		{"deletes by order", func(_ context.Context, in []resolver.Sibling) (resolver.Response, error) {
@@ -199,7 +199,7 @@ func TestCheck(t *testing.T) {
 			}
 			return union(in)
 		}), samples, Lawful, ""},
-		{"fails always", merger(func([][]string) ([]string, error) { return nil, errors.New("no") }), samples, Inconclusive, ""},
+		{"fails always", merger(func([][]string) ([]string, error) { return nil, errors.New("no") }), samples, Untested, ""},
 		{"one sample", merger(union), lists("a", "a"), Untested, ""},
 		{"no samples", merger(union), nil, Untested, ""},
 	} {
@@ -289,6 +289,129 @@ func work(t *testing.T, merge Merge, v *Violation, text string) (resolver.Siblin
 	return out, text[1:]
 }
 
+// TestNothingTestedIsUntested: a check of which nothing came does not look like one that was merely cut short.
+func TestNothingTestedIsUntested(t *testing.T) {
+	samples := lists("a,b", "b,c", "d")
+	refuses := merger(func([][]string) ([]string, error) { return nil, errors.New("no") })
+	if r := Check(t.Context(), refuses, samples, Options{}); r.Outcome != Untested || r.Tested != 0 || r.Failed == 0 || r.Samples != 3 {
+		t.Errorf("%+v", r)
+	}
+	if r := Check(t.Context(), merger(union), samples[:1], Options{}); r.Outcome != Untested || r.Failed != 0 || r.Samples != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestAnd: two checks of one module are one check, which passes if together they tested all laws.
+func TestAnd(t *testing.T) {
+	part := func(of ...string) Report {
+		r := Report{Outcome: Inconclusive, Tested: len(of), Samples: 2, Laws: map[string]int{}, Missed: []string{"stale"}}
+		for _, law := range of {
+			r.Laws[law]++
+		}
+		return r
+	}
+	none := Report{Outcome: Untested, Failed: 3, Samples: 2, Refusal: "no"}
+	broken := part(Commutative)
+	broken.Violation = &Violation{}
+	halves := []Report{part(Deterministic, Commutative), part(Associative, Idempotent)}
+	withDelete := halves[1]
+	withDelete.wantsDeletes = true
+	for _, c := range []struct {
+		a, b    Report
+		outcome Outcome
+		missed  string
+	}{
+		{halves[0], halves[1], Lawful, "[]"},
+		{halves[0], none, Inconclusive, "[associative idempotent]"},
+		{halves[0], withDelete, Inconclusive, "[merges with a delete]"},
+		{none, none, Untested, "[]"},
+		{none, broken, Unlawful, "[]"},
+		{broken, halves[0], Unlawful, "[]"},
+	} {
+		r := c.a.And(c.b)
+		if r.Outcome != c.outcome || fmt.Sprint(r.Missed) != c.missed || r.Tested != c.a.Tested+c.b.Tested || r.Samples != 4 || r.Refusal != cmp.Or(c.a.Refusal, c.b.Refusal) {
+			t.Errorf("%+v and %+v: %+v", c.a, c.b, r)
+		}
+	}
+}
+
+// TestDeletionsOnTheWay: a module may delete. The store leaves a delete out that stands beside values, unless the
+// module wants to see it; so no equation with one is held against it.
+func TestDeletionsOnTheWay(t *testing.T) {
+	samples := lists("a,b", "b,c", "c,d", "a,b,c")
+	common := func(in []resolver.Sibling) (out []string) {
+		out = strings.Split(string(in[0].Value), ",")
+		for _, s := range in[1:] {
+			out = slices.DeleteFunc(out, func(item string) bool { return !slices.Contains(strings.Split(string(s.Value), ","), item) })
+		}
+		return out
+	}
+	intersection := func(_ context.Context, in []resolver.Sibling) (resolver.Response, error) {
+		for _, s := range in {
+			if s.Deleted {
+				return resolver.Response{Status: resolver.StatusDeleted}, nil
+			}
+		}
+		in = slices.DeleteFunc(in, func(s resolver.Sibling) bool { return s.Ancestor })
+		out := common(in)
+		if len(out) == 0 {
+			return resolver.Response{Status: resolver.StatusDeleted}, nil
+		}
+		slices.Sort(out)
+		return resolver.Response{Payload: []byte(strings.Join(slices.Compact(out), ","))}, nil
+	}
+	if r := Check(t.Context(), intersection, samples, Options{}); r.Failed != 0 || r.Unasked == 0 || r.Outcome != Lawful {
+		t.Errorf("%s, %d failed, %d unasked: %v", r.Outcome, r.Failed, r.Unasked, r.Violation)
+	}
+	if r := Check(t.Context(), intersection, samples, Options{Deletes: true}); r.Failed != 0 || r.Unasked != 0 || r.Outcome != Lawful || r.Deletes == 0 {
+		t.Errorf("with deletes: %s, %d failed, %d unasked: %v", r.Outcome, r.Failed, r.Unasked, r.Violation)
+	}
+}
+
+// TestContentTypesAreCompared: the content type of a result counts like its bytes.
+func TestContentTypesAreCompared(t *testing.T) {
+	typed := func(pick func(in []resolver.Sibling) string) Merge {
+		plain := merger(union)
+		return func(ctx context.Context, in []resolver.Sibling) (resolver.Response, error) {
+			r, err := plain(ctx, in)
+			r.ContentType = pick(in)
+			return r, err
+		}
+	}
+	samples := lists("a,b", "b,c", "d", "e,f")
+	for _, c := range []struct {
+		name    string
+		pick    func(in []resolver.Sibling) string
+		outcome Outcome
+	}{
+		{"its own", func([]resolver.Sibling) string { return "text/csv" }, Lawful},
+		{"that of the newest", func([]resolver.Sibling) string { return "" }, Lawful},
+		{"that of the first", func(in []resolver.Sibling) string { return in[0].ContentType }, Unlawful},
+		{"by the number of siblings", func(in []resolver.Sibling) string { return fmt.Sprint("text/", len(in)) }, Unlawful},
+	} {
+		for seed := range uint64(4) {
+			r := Check(t.Context(), typed(c.pick), samples, Options{Seed: seed + 1, Rounds: 40})
+			if r.Outcome != c.outcome {
+				t.Errorf("%s: %s, %v", c.name, r.Outcome, r.Violation)
+				continue
+			}
+			if v := r.Violation; v != nil && (len(v.OutputTypes) != 2 || v.OutputTypes[0] == v.OutputTypes[1] || !strings.Contains(v.Explain(), " as \"")) {
+				t.Errorf("%s: %+v", c.name, v)
+			}
+		}
+	}
+	var seen []string
+	Check(t.Context(), func(_ context.Context, in []resolver.Sibling) (resolver.Response, error) {
+		for _, s := range in {
+			seen = append(seen, s.ContentType)
+		}
+		return resolver.Response{}, nil
+	}, lists("a", "{}"), Options{Verbatim: true, ContentTypes: []string{"text/x"}, Rounds: 2})
+	if !slices.Contains(seen, "text/x") || !slices.Contains(seen, "application/json") {
+		t.Errorf("the module saw %q", seen)
+	}
+}
+
 // TestRareFailuresAreNoViolation: a merge may fail at one time and not at another.
 func TestRareFailuresAreNoViolation(t *testing.T) {
 	rng := rand.New(rand.NewPCG(2, 2))
@@ -371,7 +494,7 @@ func TestCheckEndsInTime(t *testing.T) {
 		<-ctx.Done()
 		return resolver.Response{}, ctx.Err()
 	}
-	if r := Check(t.Context(), slow, lists("a", "b"), Options{Budget: 50 * time.Millisecond}); r.Outcome != Inconclusive {
+	if r := Check(t.Context(), slow, lists("a", "b"), Options{Budget: 50 * time.Millisecond}); r.Outcome != Untested || r.Failed == 0 {
 		t.Fatalf("%+v", r)
 	}
 	if d := time.Since(start); d > 5*time.Second {

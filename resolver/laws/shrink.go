@@ -18,7 +18,7 @@ const (
 	patience = 256
 )
 
-// shrunk makes a counterexample small: fewer siblings, no ancestor, no equal times, fewer merges, then shorter and plainer values, as
+// shrunk makes a counterexample small: fewer siblings, no ancestor, no equal times, one content type, fewer merges, then shorter and plainer values, as
 // long as the module accepts them and breaks the same kind of law. It stops when the time is over; what comes
 // out was seen to be broken twice.
 func (c *checker) shrunk(t finding) finding {
@@ -115,7 +115,7 @@ func (c *checker) culprit(t finding) finding {
 
 // isCanonical says that the sides differ in the spelling only.
 func (t finding) isCanonical() bool {
-	return !t.l.deleted && !t.r.deleted && sameJSON(t.l.bytes, t.r.bytes)
+	return !t.l.deleted && !t.r.deleted && !bytes.Equal(t.l.bytes, t.r.bytes) && sameJSON(t.l.bytes, t.r.bytes)
 }
 
 // sound says that the store could come to ask this, and that the answers ought to be equal: merges on both sides, of
@@ -125,7 +125,7 @@ func (t finding) sound() bool {
 		return false
 	}
 	for i, v := range t.inputs {
-		if slices.ContainsFunc(t.inputs[:i], v.equal) {
+		if slices.ContainsFunc(t.inputs[:i], v.sameBytes) {
 			return false
 		}
 	}
@@ -148,9 +148,36 @@ func (t finding) untied() finding {
 	return t
 }
 
+// mixed says that the inputs are of different content types.
+func (t finding) mixed() bool {
+	return slices.ContainsFunc(t.inputs, func(v value) bool { return !v.deleted && v.ctype != t.contentType() })
+}
+
+// contentType is that of the first value among the inputs.
+func (t finding) contentType() string {
+	for _, v := range t.inputs {
+		if !v.deleted {
+			return v.ctype
+		}
+	}
+	return ""
+}
+
+// unmixed gives the inputs one content type.
+func (t finding) unmixed() finding {
+	ctype := t.contentType()
+	t.inputs = slices.Clone(t.inputs)
+	for i, v := range t.inputs {
+		if !v.deleted {
+			t.inputs[i].ctype = ctype
+		}
+	}
+	return t
+}
+
 // respelled is v with other bytes. Its time is that of the bytes only if v's was.
 func (v value) respelled(b []byte) value {
-	w := written(b)
+	w := v.rewritten(b)
 	if v.timeMs != written(v.bytes).timeMs {
 		w.timeMs = v.timeMs
 	}
@@ -163,7 +190,7 @@ type extent []int
 func (s extent) compare(o extent) int { return slices.CompareFunc(s, o, cmp.Compare[int]) }
 
 func (t finding) size() extent {
-	s := extent{len(t.inputs), 0, 0, t.left.merges() + t.right.merges(), 0, 0}
+	s := extent{len(t.inputs), 0, 0, 0, t.left.merges() + t.right.merges(), 0, 0}
 	all := t.inputs
 	if t.ancestor != nil {
 		s[1] = 1
@@ -172,10 +199,13 @@ func (t finding) size() extent {
 	if t.tied() {
 		s[2] = 1
 	}
+	if t.mixed() {
+		s[3] = 1
+	}
 	for _, v := range all {
-		s[4] += len(v.bytes)
+		s[5] += len(v.bytes)
 		for _, ch := range v.bytes {
-			s[5] += int(ch)
+			s[6] += int(ch)
 		}
 	}
 	return s
@@ -195,7 +225,7 @@ func (t finding) smaller(yield func(finding) bool) {
 			return
 		}
 	}
-	if t.tied() && !yield(t.untied()) {
+	if t.tied() && !yield(t.untied()) || t.mixed() && !yield(t.unmixed()) {
 		return
 	}
 	if !t.unrepeated {
