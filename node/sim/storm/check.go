@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -12,15 +13,17 @@ import (
 	"dynamo/node/sim/history"
 )
 
-func rule(keyspace string) history.Rule {
-	return map[string]history.Rule{sets: history.Union, plain: history.Siblings, newest: history.Newest}[keyspace]
-}
-
 // check ends all faults and compares the end with the histories.
 func (r *run) check(ctx context.Context) error {
 	r.note("all faults end")
 	if err := r.becomeWhole(ctx); err != nil {
 		return err
+	}
+	if r.dropped.begun > 0 {
+		r.replace(ctx, rand.New(rand.NewPCG(r.plan.Seed, 1)), 0)
+		if err := r.becomeWhole(ctx); err != nil {
+			return err
+		}
 	}
 	for _, k := range r.book.names() {
 		before := len(r.report.Violations)
@@ -44,7 +47,7 @@ func (r *run) checkKey(ctx context.Context, k name) error {
 		return err
 	}
 	r.compare(k, e)
-	operations := r.book.history(k)
+	operations := r.judged(k)
 	type view struct {
 		node string
 		r    coordinator.Quorum
@@ -62,20 +65,23 @@ func (r *run) checkKey(ctx context.Context, k name) error {
 		if err != nil {
 			return fmt.Errorf("read via %s: %w", v.node, err)
 		}
-		final, err := valuesOf(k.keyspace, a)
-		if err != nil {
-			return err
-		}
-		if k.keyspace == sets && len(a.Siblings) > 0 {
+		final := r.read(k, a)
+		if r.workload(k.keyspace).resolver != "" && k.keyspace != user && len(a.Siblings) > 0 {
 			r.violation("clients never see a conflict", k.String(), "%s shows %d siblings: %s", v.node, len(a.Siblings), a.ResolverError)
 		}
-		verdict, wrong := history.Judge(rule(k.keyspace), operations, final)
+		verdict, wrong := history.Judge(r.workload(k.keyspace).rule, operations, final)
 		for _, w := range wrong {
 			r.violation(promise(w), k.String(), "%s: %s", v.node, w)
 		}
-		r.report.Verified += len(verdict.Required)
+		r.verified(k, len(verdict.Required))
 	}
 	return nil
+}
+
+func (r *run) verified(k name, n int) {
+	w := r.report.Workloads[k.keyspace]
+	w.Verified += n
+	r.report.Workloads[k.keyspace] = w
 }
 
 // promise names what a finding of the judge breaks.

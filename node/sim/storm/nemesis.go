@@ -233,7 +233,7 @@ func (r *run) unequal() string {
 		partition uint32
 		keyspace  string
 	}
-	first := make(map[tree]string)
+	first, keyspaces := make(map[tree]string), ""
 	for _, id := range r.ids() {
 		n := r.c.Node(id)
 		if n == nil {
@@ -243,6 +243,11 @@ func (r *run) unequal() string {
 		case <-n.Ready():
 		default:
 			return id + " is not ready"
+		}
+		if known := fmt.Sprint(n.Keyspaces().Keyspaces()); keyspaces == "" {
+			keyspaces = known
+		} else if known != keyspaces {
+			return fmt.Sprintf("%s knows the keyspaces %s, another %s", id, known, keyspaces)
 		}
 		if hints := n.Hints(); hints > 0 {
 			return fmt.Sprintf("%s holds %d hints", id, hints)
