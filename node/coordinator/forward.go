@@ -129,8 +129,13 @@ func (f *forwarding) ask(ctx context.Context) {
 }
 
 // lost takes note of a node that did not carry the write out; the error is for the client if that is the
-// last word.
+// last word. Once a node holds the claim the last word is its own: another that was asked as well may have failed the
+// write's precondition because it saw the very write in place.
 func (f *forwarding) lost(a reply) error {
+	if holder := f.c.claims.holder(f.id); holder != "" && holder != a.node {
+		f.c.claims.bar(f.id, a.node)
+		return nil
+	}
 	if f.failed.heard(a.err) {
 		if refused(a.err) != "" {
 			f.c.claims.release(f.id, a.node)
