@@ -21,20 +21,52 @@ func (r *run) check(ctx context.Context) error {
 	}
 	if r.dropped.begun > 0 {
 		r.replace(ctx, rand.New(rand.NewPCG(r.plan.Seed, 1)), 0)
-		if err := r.becomeWhole(ctx); err != nil {
+	}
+	// Requests of the clients may still be under way; none lasts longer.
+	if err := r.until(ctx, r.since()+r.limits.MaxTimeout); err != nil {
+		return err
+	}
+	if err := r.becomeWhole(ctx); err != nil {
+		return err
+	}
+	r.watcher.end()
+	r.watcher.look()
+	if why := r.watcher.leftovers(); why != "" {
+		r.violation("what is dropped is gone", fleeting, "%s", why)
+	}
+	r.checkKeys(ctx)
+	if r.settles() {
+		if err := r.settle(ctx); err != nil {
 			return err
 		}
+		r.checkKeys(ctx)
 	}
+	r.stories(ctx)
+	return ctx.Err()
+}
+
+func (r *run) checkKeys(ctx context.Context) {
 	for _, k := range r.book.names() {
-		before := len(r.report.Violations)
 		if err := r.checkKey(ctx, k); err != nil {
 			r.violation("reads succeed when nothing is wrong", k.String(), "%v", err)
 		}
-		if len(r.report.Violations) > before {
-			r.report.Violations[len(r.report.Violations)-1].Story = r.story(ctx, k)
+	}
+	r.checkLists(ctx)
+}
+
+// maxStories bounds a report.
+const maxStories = 5
+
+// stories tells of the first keys that something is wrong with.
+func (r *run) stories(ctx context.Context) {
+	told := map[string]bool{}
+	for i := range r.report.Violations {
+		v := &r.report.Violations[i]
+		if keyspace, key, ok := strings.Cut(v.Key, "/"); ok && !told[v.Key] && len(told) < maxStories {
+			told[v.Key] = true
+			v.Story = r.story(ctx, name{keyspace, key})
 		}
 	}
-	return ctx.Err()
 }
 
 // checkKey looks at a key through each of its replicas alone, and at a quorum.
@@ -58,13 +90,16 @@ func (r *run) checkKey(ctx context.Context, k name) error {
 			views = append(views, view{c.Node, 1})
 		}
 	}
-	for _, v := range views {
-		a, err := r.c.Node(v.node).Requests().Get(ctx, coordinator.ReadRequest{
-			Keyspace: k.keyspace, Key: []byte(k.key), Options: coordinator.Options{R: v.r},
-		})
+	bytes := ""
+	for i, v := range views {
+		a, err := r.ask(ctx, k, v.node, v.r)
 		if err != nil {
-			return fmt.Errorf("read via %s: %w", v.node, err)
+			return err
 		}
+		if i > 0 && bytes != shown(a) {
+			r.violation("all nodes show the same", k.String(), "%s shows %s, another showed %s", v.node, shown(a), bytes)
+		}
+		bytes = shown(a)
 		final := r.read(k, a)
 		if r.workload(k.keyspace).resolver != "" && k.keyspace != user && len(a.Siblings) > 0 {
 			r.violation("clients never see a conflict", k.String(), "%s shows %d siblings: %s", v.node, len(a.Siblings), a.ResolverError)
@@ -82,6 +117,64 @@ func (r *run) verified(k name, n int) {
 	w := r.report.Workloads[k.keyspace]
 	w.Verified += n
 	r.report.Workloads[k.keyspace] = w
+}
+
+// ask reads a key through a node.
+func (r *run) ask(ctx context.Context, k name, id string, quorum coordinator.Quorum) (coordinator.Answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	a, err := r.c.Node(id).Requests().Get(ctx, coordinator.ReadRequest{
+		Keyspace: k.keyspace, Key: []byte(k.key), Options: coordinator.Options{R: quorum},
+	})
+	if err != nil {
+		return a, fmt.Errorf("read via %s: %w", id, err)
+	}
+	return a, nil
+}
+
+// checkLists asks that listings show the keys that reads show. A listing is made in pages of a few keys.
+func (r *run) checkLists(ctx context.Context) {
+	for i, w := range r.workloads {
+		at := r.ids()[i%len(r.ids())]
+		listed, err := r.list(ctx, at, w.keyspace)
+		if err != nil {
+			r.violation("reads succeed when nothing is wrong", w.keyspace, "a listing via %s: %v", at, err)
+			continue
+		}
+		for _, k := range r.book.names() {
+			if k.keyspace != w.keyspace {
+				continue
+			}
+			a, err := r.ask(ctx, k, at, 0)
+			if err == nil && a.Found() != listed[k.key] {
+				r.violation("listings show what reads show", k.String(), "via %s: listed %t, found %t", at, listed[k.key], a.Found())
+			}
+			delete(listed, k.key)
+		}
+		for key := range listed {
+			r.violation("listings show what reads show", name{w.keyspace, key}.String(), "via %s: nobody wrote it", at)
+		}
+	}
+}
+
+func (r *run) list(ctx context.Context, id, keyspace string) (map[string]bool, error) {
+	out := map[string]bool{}
+	q := coordinator.ListRequest{Keyspace: keyspace, Limit: 23}
+	for {
+		page, err := r.c.Node(id).Requests().List(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range page.Entries {
+			if out[string(e.Key)] {
+				return nil, fmt.Errorf("%q is listed twice", e.Key)
+			}
+			out[string(e.Key)] = true
+		}
+		if q.After = page.Next; page.Next == nil {
+			return out, nil
+		}
+	}
 }
 
 // promise names what a finding of the judge breaks.
@@ -134,6 +227,7 @@ func (r *run) story(ctx context.Context, k name) []string {
 	for _, o := range r.book.history(k) {
 		lines = append(lines, o.String())
 	}
+	lines = append(lines, r.watcher.of(k)...)
 	slices.SortStableFunc(lines, func(a, b string) int { return strings.Compare(a[:min(9, len(a))], b[:min(9, len(b))]) })
 	e, err := r.c.Node(r.ids()[0]).Requests().Explain(ctx, k.keyspace, []byte(k.key))
 	if err != nil {

@@ -64,6 +64,18 @@ func (c Counts) plus(d Counts) Counts {
 	return Counts{c.Keys + d.Keys, c.Reads + d.Reads, c.Acked + d.Acked, c.Unknown + d.Unknown, c.Refused + d.Refused, c.Verified + d.Verified}
 }
 
+// Watched says what was looked at while a run went on, and the most that was seen.
+type Watched struct {
+	// Looks at all nodes were taken, which met Objects that had changed since the last.
+	Looks, Objects int
+	// Siblings and Context are the most versions and context entries of one object, Hints the most hints of one node.
+	Siblings, Context, Hints int
+	// Settled says that the run went on until all was forgotten that may be; Goroutines and HeapBytes are what was left
+	// after the cluster was closed, beyond what there was before.
+	Settled, Goroutines int
+	HeapBytes           int64
+}
+
 // Report is what came of a run.
 type Report struct {
 	Plan Plan
@@ -73,6 +85,8 @@ type Report struct {
 	Counts
 	// Workloads are counted by keyspace.
 	Workloads map[string]Counts
+	// Watched is what the watcher saw of the nodes' disks.
+	Watched Watched
 	// Faults counts what was done, by kind.
 	Faults     map[FaultKind]int
 	Violations []Violation
@@ -90,6 +104,8 @@ type run struct {
 	// samples are values for the user's resolver.
 	samples   [][]byte
 	workloads []workload
+	limits    config.Limits
+	watcher   *watcher
 	// dropped belongs to the administrator until the clients have ended.
 	dropped drop
 	// gate has a token for each client: one is taken for each call, and whoever takes all holds the clients. It is a
@@ -183,8 +199,11 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	}
 	r.gate = make(chan struct{}, o.Plan.Clients)
 	r.release()
+	c := r.config()
+	r.limits = c.Limits
+	r.watcher = r.newWatcher()
 	r.c = sim.New(sim.Options{
-		Config: r.config(), Seed: o.Plan.Seed, Logger: o.Logger, Now: o.Now, ModuleCache: o.ModuleCache, Builtins: r.builtins,
+		Config: c, Seed: o.Plan.Seed, Logger: o.Logger, Now: o.Now, ModuleCache: o.ModuleCache, Builtins: r.builtins,
 		Fatal: r.died,
 	})
 	if err := r.c.StartAll(ctx); err != nil {
@@ -197,6 +216,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	r.note("%d nodes are up", o.Plan.Nodes)
 	var wg sync.WaitGroup
 	working, stop := context.WithCancel(ctx)
+	r.watcher.start(ctx)
 	r.clients(working, &wg)
 	r.administer(working, &wg)
 	err := r.play(ctx)
@@ -205,6 +225,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	if err == nil {
 		err = r.check(ctx)
 	}
+	r.watcher.end()
 	if closing := r.c.Close(ctx); err == nil {
 		err = closing
 	}
