@@ -189,6 +189,7 @@ func (r *run) config() *config.Cluster {
 // Run plays a plan and checks the promises.
 func Run(ctx context.Context, o Options) (Report, error) {
 	r := &run{o: o, plan: o.Plan, began: o.Now(), book: newBook(), report: Report{Plan: o.Plan, Faults: map[FaultKind]int{}, Workloads: map[string]Counts{}}, fatal: make(chan string, 64)}
+	before := use()
 	r.log.digest = sha256.New()
 	r.workloads = r.drawWorkloads()
 	if len(o.Resolver) > 0 {
@@ -230,6 +231,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		err = closing
 	}
 	r.report.Simulated = r.since()
+	r.leaks(ctx, before)
 	r.report.Digest = hex.EncodeToString(r.log.digest.Sum(nil))
 	r.count()
 	return r.report, err

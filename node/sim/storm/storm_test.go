@@ -46,6 +46,7 @@ func TestStorm(t *testing.T) {
 		for _, v := range r.Violations {
 			t.Errorf("seed %d: %s: %s %s\n%s", seed, v.Promise, v.Key, v.Detail, strings.Join(v.Story, "\n"))
 		}
+		t.Logf("seed %d: %d nodes, %+v", seed, r.Plan.Nodes, r.Watched)
 		for k, w := range r.Workloads {
 			all[k] = all[k].plus(w)
 		}
