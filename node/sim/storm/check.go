@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"dynamo/node/conflict"
 	"dynamo/node/coordinator"
 	"dynamo/node/sim/history"
 )
@@ -52,6 +53,7 @@ func (r *run) checkKeys(ctx context.Context) {
 		}
 	}
 	r.checkLists(ctx)
+	r.checkSamples(ctx)
 }
 
 // maxStories bounds a report.
@@ -90,6 +92,11 @@ func (r *run) checkKey(ctx context.Context, k name) error {
 			views = append(views, view{c.Node, 1})
 		}
 	}
+	if k.keyspace == user {
+		for _, id := range ids {
+			views = append(views, view{id, 0})
+		}
+	}
 	bytes := ""
 	for i, v := range views {
 		a, err := r.ask(ctx, k, v.node, v.r)
@@ -103,6 +110,11 @@ func (r *run) checkKey(ctx context.Context, k name) error {
 		final := r.read(k, a)
 		if r.workload(k.keyspace).resolver != "" && k.keyspace != user && len(a.Siblings) > 0 {
 			r.violation("clients never see a conflict", k.String(), "%s shows %d siblings: %s", v.node, len(a.Siblings), a.ResolverError)
+		}
+		if k.keyspace == user && i == 0 {
+			if err := r.checkMerge(ctx, k, a, v.node, ids[(len(operations)+1)%len(ids)]); err != nil {
+				return err
+			}
 		}
 		verdict, wrong := history.Judge(r.workload(k.keyspace).rule, operations, final)
 		for _, w := range wrong {
@@ -119,17 +131,22 @@ func (r *run) verified(k name, n int) {
 	r.report.Workloads[k.keyspace] = w
 }
 
-// ask reads a key through a node.
+// ask reads a key through a node. One that was wiped fetches a resolver when a reader first needs it, and shows the siblings
+// to that one; it may not do so for long.
 func (r *run) ask(ctx context.Context, k name, id string, quorum coordinator.Quorum) (coordinator.Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	a, err := r.c.Node(id).Requests().Get(ctx, coordinator.ReadRequest{
-		Keyspace: k.keyspace, Key: []byte(k.key), Options: coordinator.Options{R: quorum},
-	})
-	if err != nil {
-		return a, fmt.Errorf("read via %s: %w", id, err)
+	for {
+		a, err := r.c.Node(id).Requests().Get(ctx, coordinator.ReadRequest{
+			Keyspace: k.keyspace, Key: []byte(k.key), Options: coordinator.Options{R: quorum},
+		})
+		if err != nil {
+			return a, fmt.Errorf("read via %s: %w", id, err)
+		}
+		if a.ResolverError != conflict.CodePending || !wait(ctx, 200*time.Millisecond) {
+			return a, nil
+		}
 	}
-	return a, nil
 }
 
 // checkLists asks that listings show the keys that reads show. A listing is made in pages of a few keys.

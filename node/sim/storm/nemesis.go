@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"dynamo/node"
 	"dynamo/node/peer"
 	"dynamo/node/sim"
 )
@@ -228,19 +227,6 @@ func (r *run) becomeWhole(ctx context.Context) error {
 	return nil
 }
 
-// unloaded says which resolver a node does not have at hand.
-func (r *run) unloaded(n *node.Node) string {
-	for _, w := range r.workloads {
-		if w.resolver == "" {
-			continue
-		}
-		if s, err := n.Resolvers().Status(w.keyspace); err != nil || s.Active == nil || !s.Loaded {
-			return fmt.Sprintf("has not loaded the resolver of %s: %v", w.keyspace, err)
-		}
-	}
-	return ""
-}
-
 // unequal says what is not whole yet.
 func (r *run) unequal() string {
 	type tree struct {
@@ -262,9 +248,6 @@ func (r *run) unequal() string {
 			keyspaces = known
 		} else if known != keyspaces {
 			return fmt.Sprintf("%s knows the keyspaces %s, another %s", id, known, keyspaces)
-		}
-		if why := r.unloaded(n); why != "" {
-			return id + " " + why
 		}
 		if hints := n.Hints(); hints > 0 {
 			return fmt.Sprintf("%s holds %d hints", id, hints)

@@ -248,8 +248,8 @@ func (c *client) useResolver(ctx context.Context) {
 	if !ok {
 		return
 	}
-	if c.rng.IntN(3) == 0 {
-		body = r.body(string(body)) // what the resolver made may meet its own siblings again
+	if made := r.body(string(body)); c.rng.IntN(3) == 0 && len(made) <= maxSample {
+		body = made // it may meet its own siblings again
 	}
 	c.put(ctx, k, digest(body), body, r)
 }
