@@ -37,26 +37,22 @@ type workload struct {
 	turn   func(c *client, ctx context.Context)
 }
 
-// workloads draws those of a run. The resolvers are the costly part of a run, so it has no more than two of the ready-made.
+// drawWorkloads draws those of a run. Resolvers are its costly part, so most runs have one of the ready-made, none more
+// than two.
 func (r *run) drawWorkloads() []workload {
 	rng := rand.New(rand.NewPCG(r.plan.Seed, 0x776f726b))
 	out := []workload{
-		{sets, config.PolicyResolver, "set-union", history.Union, elements, (*client).addElement},
 		{plain, config.PolicySiblings, "", history.Siblings, padded, func(c *client, ctx context.Context) { c.workPlain(ctx, plain) }},
 		{newest, config.PolicyLWW, "", history.Newest, padded, (*client).overwrite},
 	}
-	more := []workload{
+	merged := []workload{
+		{sets, config.PolicyResolver, "set-union", history.Union, elements, (*client).addElement},
 		{carts, config.PolicyResolver, "cart", history.Siblings, cartWrites, (*client).shop},
 		{counters, config.PolicyResolver, "pn-counter", history.Counter, counted, (*client).count},
 		{tagged, config.PolicyResolver, "or-set", history.Observed, tags, (*client).tag},
 	}
-	drawn := more[rng.IntN(len(more))]
-	if rng.IntN(3) == 0 {
-		out = append(out[1:], drawn)
-		drawn = more[rng.IntN(len(more))]
-	}
-	if !slices.ContainsFunc(out, func(w workload) bool { return w.keyspace == drawn.keyspace }) {
-		out = append(out, drawn)
+	for _, i := range rng.Perm(len(merged))[:1+rng.IntN(3)/2] {
+		out = append(out, merged[i])
 	}
 	if rng.IntN(3) == 0 {
 		out = append(out, workload{fleeting, config.PolicySiblings, "", history.Siblings, padded, func(c *client, ctx context.Context) { c.workPlain(ctx, fleeting) }})
