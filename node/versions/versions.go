@@ -214,6 +214,10 @@ func (r *Resolvers) Module(ctx context.Context, keyspace string) ([]byte, error)
 // errNowhere says that all members answered, and none has the module.
 var errNowhere = errors.New("no member has it")
 
+// fetchTimeout bounds how long one member may take to hand over a module: the next may have it, too, and whoever fetches a
+// resolver that is bound already has no deadline of its own.
+const fetchTimeout = 10 * time.Second
+
 // Fetch returns a module from this disk or, verified by its hash, from any node that has it; then it
 // is kept here too.
 func (r *Resolvers) Fetch(ctx context.Context, sha [32]byte) ([]byte, error) {
@@ -225,7 +229,9 @@ func (r *Resolvers) Fetch(ctx context.Context, sha [32]byte) ([]byte, error) {
 		if m.ID == r.s.Self {
 			continue
 		}
-		reply, err := r.s.Transport.Call(ctx, m.ID, &wire.ModuleGet{SHA256: sha})
+		asking, cancel := context.WithTimeout(ctx, fetchTimeout)
+		reply, err := r.s.Transport.Call(asking, m.ID, &wire.ModuleGet{SHA256: sha})
+		cancel()
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", m.ID, err))
 			continue

@@ -73,7 +73,7 @@ func (r *run) stories(ctx context.Context) {
 
 // checkKey looks at a key through each of its replicas alone, and at a quorum.
 func (r *run) checkKey(ctx context.Context, k name) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	ids := r.ids()
 	e, err := r.c.Node(ids[0]).Requests().Explain(ctx, k.keyspace, []byte(k.key))
@@ -131,10 +131,13 @@ func (r *run) verified(k name, n int) {
 	r.report.Workloads[k.keyspace] = w
 }
 
+// resolverPatience is how long a node may take to fetch a resolver that it does not have.
+const resolverPatience = 30 * time.Second
+
 // ask reads a key through a node. One that was wiped fetches a resolver when a reader first needs it, and shows the siblings
 // to that one; it may not do so for long.
 func (r *run) ask(ctx context.Context, k name, id string, quorum coordinator.Quorum) (coordinator.Answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, resolverPatience)
 	defer cancel()
 	for {
 		a, err := r.c.Node(id).Requests().Get(ctx, coordinator.ReadRequest{
