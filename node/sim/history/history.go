@@ -209,7 +209,7 @@ func newest(history []Operation, final []string) Verdict {
 	}
 	if last != "" {
 		out.Allowed = append(out.Allowed, last)
-		if len(final) == 0 {
+		if len(final) == 0 || slices.Contains(final, last) {
 			out.Required = append(out.Required, last)
 		}
 	}

@@ -42,6 +42,7 @@ func (r *run) check(ctx context.Context) error {
 		}
 		r.checkKeys(ctx)
 	}
+	r.checkGuards(ctx)
 	r.stories(ctx)
 	return ctx.Err()
 }

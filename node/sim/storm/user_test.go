@@ -47,12 +47,12 @@ func TestUsersResolver(t *testing.T) {
 		if w := r.Workloads[user]; w.Acked == 0 || w.Reads == 0 {
 			t.Errorf("%s: nobody used it: %+v", name, w)
 		}
-		all := ""
+		var all strings.Builder
 		for _, v := range r.Violations {
-			all += v.Promise + ": " + v.Detail + "\n"
+			all.WriteString(v.Promise + ": " + v.Detail + "\n")
 		}
-		if (c.want == "") != (all == "") || !strings.Contains(all, c.want) {
-			t.Errorf("%s: %s", name, all)
+		if (c.want == "") != (all.String() == "") || !strings.Contains(all.String(), c.want) {
+			t.Errorf("%s: %s", name, all.String())
 		}
 	}
 }

@@ -34,6 +34,8 @@ type watcher struct {
 	collapsed map[string]uint64
 	// states are the live dots that a context of a key went with, by the bytes of the context.
 	states map[keyID]map[string]uint64
+	// actors are the identities that disks have had so far.
+	actors map[store.Identity]bool
 	// past is all that was seen of keys, in order.
 	past map[keyID][]sighting
 	// names are keyspaces by their number on disk.
@@ -105,7 +107,7 @@ func (s sighting) String() string {
 func (r *run) newWatcher() *watcher {
 	w := &watcher{
 		run: r, seed: maphash.MakeSeed(), nodes: map[string]*watched{}, values: map[causal.Dot]written{}, collapsed: map[string]uint64{},
-		states: map[keyID]map[string]uint64{}, past: map[keyID][]sighting{}, names: map[uint64]name{},
+		states: map[keyID]map[string]uint64{}, past: map[keyID][]sighting{}, actors: map[store.Identity]bool{}, names: map[uint64]name{},
 	}
 	for _, l := range r.workloads {
 		for g := range uint64(3) {
@@ -144,6 +146,7 @@ func (w *watcher) look() {
 		}
 		d := n.Disk()
 		now := w.nodes[id]
+		w.actors[store.Identity{Node: d.Identity().Node, Incarnation: d.Identity().Incarnation}] = true
 		if now == nil || now.node != n {
 			// After anything but a clean stop a node may have lost what was never acknowledged.
 			if now == nil || !d.CleanBoot() || now.disk != d.Identity().Node {
@@ -283,6 +286,10 @@ func (w *watcher) object(id string, k keyID, o causal.Object) {
 	// Each of the nodes that were apart may have let in as many.
 	if most := siblingRefusal * w.plan.Nodes; len(o.Versions) > most {
 		w.violation("siblings are bounded", at.String(), "%s holds %d, more than %d", id, len(o.Versions), most)
+	}
+	// Each identity writes a key as itself, and a few times more in the place of others.
+	if most := 3 * max(len(w.actors), w.plan.Nodes); len(o.Context) > most {
+		w.violation("contexts are bounded", at.String(), "%s holds one of %d actors, more than %d", id, len(o.Context), most)
 	}
 	for _, v := range o.Versions {
 		w.version(id, k, v)
