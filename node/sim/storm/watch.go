@@ -60,18 +60,19 @@ type watched struct {
 	disk  causal.NodeID
 	roots map[store.TreeID]merkle.Digest
 	held  map[store.TreeID]map[string]*held
-	// fresh: nobody knows since when its copies are as they are.
-	fresh bool
+	// looked is when a look at it was complete.
+	looked time.Duration
 }
 
 // held is a copy as it was seen last.
 type held struct {
 	object causal.Object
 	own    causal.Actor
-	// seen has all dots that this node's copies of the key have seen, buried by a clean-up or not.
-	seen    causal.Context
+	// changed is when it was surely as it was before: it may have changed right after that.
 	changed time.Duration
-	gone    bool
+	// seen has all dots that this node's copies of the key have seen, buried by a clean-up or not.
+	seen causal.Context
+	gone bool
 }
 
 // sighting is a change of a copy or hint.
@@ -150,7 +151,7 @@ func (w *watcher) look() {
 		if now == nil || now.node != n {
 			// After anything but a clean stop a node may have lost what was never acknowledged.
 			if now == nil || !d.CleanBoot() || now.disk != d.Identity().Node {
-				now = &watched{fresh: true, roots: map[store.TreeID]merkle.Digest{}, held: map[store.TreeID]map[string]*held{}}
+				now = &watched{looked: -settleAfter, roots: map[store.TreeID]merkle.Digest{}, held: map[store.TreeID]map[string]*held{}}
 			}
 			now.node, now.disk = n, d.Identity().Node
 			w.nodes[id] = now
@@ -162,7 +163,11 @@ func (w *watcher) look() {
 
 func (w *watcher) lookAtCopies(id string, now *watched, d node.Disk) {
 	clean := true
-	defer func() { now.fresh = now.fresh && !clean }()
+	defer func() {
+		if clean {
+			now.looked = w.since()
+		}
+	}()
 	for _, tree := range d.Trees() {
 		root, _ := d.TreeRoot(tree)
 		if now.roots[tree] == root {
@@ -181,10 +186,7 @@ func (w *watcher) lookAtCopies(id string, now *watched, d node.Disk) {
 				h = &held{gone: true}
 				copies[string(key)] = h
 			}
-			w.copy(id, keyID{tree.Keyspace, string(key)}, h, r)
-			if now.fresh {
-				h.changed = -settleAfter // nobody saw when
-			}
+			w.copy(id, keyID{tree.Keyspace, string(key)}, h, r, now.looked)
 			return true
 		})
 		if err != nil {
@@ -197,7 +199,7 @@ func (w *watcher) lookAtCopies(id string, now *watched, d node.Disk) {
 				if h.gone = true; deleted(h.object) {
 					h.object = causal.Object{} // it was forgotten; anything else may be a copy that was corrupt
 				}
-				h.changed = w.since()
+				h.changed = now.looked
 				w.keep(id, "", keyID{tree.Keyspace, key}, causal.Object{})
 			}
 		}
@@ -218,8 +220,8 @@ func (w *watcher) keep(id, hintFor string, k keyID, o causal.Object) {
 	w.past[k] = append(w.past[k], sighting{w.since(), id, hintFor, small})
 }
 
-// copy compares an own copy with how it was seen before.
-func (w *watcher) copy(id string, k keyID, h *held, r store.Record) {
+// copy compares an own copy with how it was seen before; looked is when that was, or earlier.
+func (w *watcher) copy(id string, k keyID, h *held, r store.Record, looked time.Duration) {
 	o := r.Object
 	if !h.gone && same(o, h.object) {
 		h.own = r.Own
@@ -242,7 +244,7 @@ func (w *watcher) copy(id string, k keyID, h *held, r store.Record) {
 			w.violation("a context keeps what it has seen", w.name(k).String(), "%s had seen %v:%d, and now :%d", id, s.Actor, s.Counter, n)
 		}
 	}
-	h.object, h.own, h.gone, h.changed, h.seen = o, r.Own, false, w.since(), h.seen.Join(o.Context)
+	h.object, h.own, h.gone, h.changed, h.seen = o, r.Own, false, looked, h.seen.Join(o.Context)
 	w.keep(id, "", k, o)
 }
 

@@ -36,13 +36,14 @@ func newBench(keyspace string, policy config.Policy) *bench {
 
 // sees has the watcher look at a copy of a node, some seconds later.
 func (b *bench) sees(node string, o causal.Object) {
+	looked := b.since()
 	b.now = b.now.Add(time.Second)
 	h := b.copies[node]
 	if h == nil {
 		h = &held{gone: true}
 		b.copies[node] = h
 	}
-	b.w.copy(node, b.key, h, record.Record{Object: o})
+	b.w.copy(node, b.key, h, record.Record{Object: o}, looked)
 }
 
 // forgets is a copy that is gone.
