@@ -288,6 +288,9 @@ func (n *Node) DropKeyspace(ctx context.Context, name string) error {
 	return n.state.DropKeyspace(ctx, name)
 }
 
+// Unsure says whether this node may lack what it acknowledged before an unclean stop: its answers do not count yet.
+func (n *Node) Unsure() bool { return n.repairer.Unsure() }
+
 // Keyspaces is the administration of keyspaces on this node, for programs that run a node inside of them.
 func (n *Node) Keyspaces() *coordinator.Keyspaces {
 	return coordinator.NewKeyspaces(n.state, n.o.Cluster)

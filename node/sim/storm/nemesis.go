@@ -244,6 +244,9 @@ func (r *run) unequal() string {
 		default:
 			return id + " is not ready"
 		}
+		if n.Unsure() {
+			return id + " is not sure of what it holds"
+		}
 		if known := fmt.Sprint(n.Keyspaces().Keyspaces()); keyspaces == "" {
 			keyspaces = known
 		} else if known != keyspaces {
