@@ -102,7 +102,9 @@ type run struct {
 	began time.Time
 	book  *book
 	// samples are values for the user's resolver.
-	samples   [][]byte
+	samples [][]byte
+	// trialed is the fuel that trial merges have used.
+	trialed   uint64
 	workloads []workload
 	limits    config.Limits
 	watcher   *watcher
