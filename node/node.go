@@ -18,9 +18,11 @@ import (
 	"dynamo/node/config"
 	"dynamo/node/conflict"
 	"dynamo/node/coordinator"
+	"dynamo/node/merkle"
 	"dynamo/node/peer"
 	"dynamo/node/repair"
 	"dynamo/node/replica"
+	"dynamo/node/ring"
 	"dynamo/node/store"
 	"dynamo/node/versions"
 	"dynamo/node/wire"
@@ -289,4 +291,24 @@ func (n *Node) Unsure() bool { return n.repairer.Unsure() }
 // DropKeyspace drops a keyspace on every node, for programs that run a node inside of them.
 func (n *Node) DropKeyspace(ctx context.Context, name string) error {
 	return n.state.DropKeyspace(ctx, name)
+}
+
+// Keyspaces is the administration of keyspaces on this node, for programs that run a node inside of them.
+func (n *Node) Keyspaces() *coordinator.Keyspaces {
+	return coordinator.NewKeyspaces(n.state, n.o.Cluster)
+}
+
+// Disk shows what this node's disk holds, for programs that run a node inside of them.
+func (n *Node) Disk() Disk { return n.store }
+
+// Disk is what a node's disk holds. It may be read until the node closes.
+type Disk interface {
+	Identity() store.Identity
+	// CleanBoot says whether the disk is provably as the last clean stop left it.
+	CleanBoot() bool
+	Trees() []store.TreeID
+	TreeRoot(id store.TreeID) (root merkle.Digest, sound bool)
+	Scan(p ring.Partition, keyspace uint64, prefix, after []byte, fn func(key []byte, r store.Record) bool) error
+	ScanHints(forNode string, fn func(store.Hint) bool) error
+	HintStats() map[string]store.HintStat
 }

@@ -3,6 +3,8 @@ package coordinator
 import (
 	"testing"
 	"time"
+
+	"dynamo/node/peer"
 )
 
 // A forwarded write is minted by one node, whoever asks in whatever order.
@@ -44,5 +46,29 @@ func TestClaimsOfAnEarlierLife(t *testing.T) {
 	}
 	if after.take(old, "n1") {
 		t.Fatal("a claim of an earlier life was given")
+	}
+}
+
+// Of two nodes that were asked for a write one has claimed it. That the other fails its precondition, which may be because
+// it saw this very write, is not the answer; the same from the one that claimed it is.
+func TestOnlyTheHolderOfAClaimHasTheLastWord(t *testing.T) {
+	c := &Coordinator{}
+	c.claims.init(time.Unix(1, 0))
+	id := c.claims.begin()
+	f := &forwarding{c: c, id: id, failed: &noTaker{}}
+	refuses := func(node string) reply {
+		return reply{target: target{node: node}, err: &peer.Error{Code: string(CodePreconditionFailed)}}
+	}
+	if !c.claims.take(id, "n1") {
+		t.Fatal("the claim is not free")
+	}
+	if err := f.lost(refuses("n2")); err != nil {
+		t.Fatalf("n2 answers for n1: %v", err)
+	}
+	if c.claims.release(id, "n1"); c.claims.take(id, "n2") {
+		t.Fatal("a node that has answered may still mint")
+	}
+	if err := f.lost(refuses("n3")); err == nil {
+		t.Fatal("nobody holds the claim, and an answer is passed over")
 	}
 }

@@ -65,6 +65,7 @@ type Coordinator struct {
 	background context.Context
 	stop       context.CancelFunc
 	claims     claims
+	arrivals   arrivals
 	// mu guards the group: once closing, no request begins; once closed, nothing is added, so that Wait cannot
 	// race with Add.
 	mu struct {
@@ -78,6 +79,7 @@ type Coordinator struct {
 func New(s Settings) *Coordinator {
 	c := &Coordinator{s: s}
 	c.claims.init(s.Now())
+	c.arrivals.init()
 	c.background, c.stop = context.WithCancel(context.Background())
 	return c
 }

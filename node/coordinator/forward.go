@@ -129,8 +129,13 @@ func (f *forwarding) ask(ctx context.Context) {
 }
 
 // lost takes note of a node that did not carry the write out; the error is for the client if that is the
-// last word.
+// last word. Once a node holds the claim the last word is its own: another that was asked as well may have failed the
+// write's precondition because it saw the very write in place.
 func (f *forwarding) lost(a reply) error {
+	if holder := f.c.claims.holder(f.id); holder != "" && holder != a.node {
+		f.c.claims.bar(f.id, a.node)
+		return nil
+	}
 	if f.failed.heard(a.err) {
 		if refused(a.err) != "" {
 			f.c.claims.release(f.id, a.node)
@@ -182,9 +187,17 @@ func written(m wire.Message) (outcome, error) {
 	return outcome{object: o, token: w.Token}, nil
 }
 
-// HandleWrite coordinates a write that another node forwarded. It is never forwarded again: if this
-// node is no primary in its own view, the views differ, and it coordinates all the same with a hint.
+// HandleWrite coordinates a write that another node forwarded, once if it arrives twice.
 func (c *Coordinator) HandleWrite(ctx context.Context, from string, m *wire.Write) (wire.Message, error) {
+	if m.Claim == 0 {
+		return c.carryOut(ctx, from, m)
+	}
+	return c.arrivals.once(ctx, arrival{from, m.Claim}, func() (wire.Message, error) { return c.carryOut(ctx, from, m) })
+}
+
+// carryOut coordinates a write that another node forwarded. It is never forwarded again: if this
+// node is no primary in its own view, the views differ, and it coordinates all the same with a hint.
+func (c *Coordinator) carryOut(ctx context.Context, from string, m *wire.Write) (wire.Message, error) {
 	end, ok := c.begin()
 	if !ok {
 		return nil, asPeerError(stopping())

@@ -219,6 +219,10 @@ func (r *Resolvers) Module(ctx context.Context, keyspace string) ([]byte, error)
 // errNowhere says that all members answered, and none has the module.
 var errNowhere = errors.New("no member has it")
 
+// fetchTimeout bounds how long one member may take to hand over a module: the next may have it, too, and whoever fetches a
+// resolver that is bound already has no deadline of its own.
+const fetchTimeout = 10 * time.Second
+
 // Fetch returns a module from this disk or, verified by its hash, from any node that has it; then it
 // is kept here too.
 func (r *Resolvers) Fetch(ctx context.Context, sha [32]byte) ([]byte, error) {
@@ -249,7 +253,7 @@ func (r *Resolvers) Fetch(ctx context.Context, sha [32]byte) ([]byte, error) {
 
 // fetchFrom asks one node, and not for ever: a message may be lost, and whoever waits for the module waits for it.
 func (r *Resolvers) fetchFrom(ctx context.Context, node string, sha [32]byte) (wire.Message, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.s.Limits.MaxTimeout)
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	return r.s.Transport.Call(ctx, node, &wire.ModuleGet{SHA256: sha})
 }

@@ -5,6 +5,7 @@ package history
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -44,13 +45,18 @@ type Operation struct {
 	Outcome      Outcome
 	// Answer is the status or error, for people.
 	Answer string
-	// Values are what a Get saw, or what a Put wrote: one value, or the one new element of a set.
+	// Values are what a Get saw, or what a Put wrote: one value, or the one new element of a set, or the numbers of a
+	// counter.
 	Values []string
 	// Covers are the values that stood in the reading whose context a Put or Delete was made with.
 	Covers []string
 	// Follows is the value whose write answered with the context. A node that does not have it yet, and cannot get
 	// it in time, leaves it beside what follows it.
 	Follows string
+	// Seen is when the context was asked for, since the start of the run.
+	Seen time.Duration
+	// Guarded writes have a precondition, which may fail.
+	Guarded bool
 	// Context is some letters of the token, for people.
 	Context string
 }
@@ -91,6 +97,12 @@ const (
 	Siblings
 	// Newest: the newest write wins, and the key has one writer.
 	Newest
+	// Observed: an element that was put stays until a delete covers it, and never comes back then: elements are unique.
+	Observed
+	// Counter: values are made by Count; of each name the greatest number stays.
+	Counter
+	// Any values may be there.
+	Any
 )
 
 // Verdict is what a history allows a key to be in the end.
@@ -115,6 +127,12 @@ func Judge(rule Rule, history []Operation, final []string) (Verdict, []string) {
 		v = siblings(history, final)
 	case Newest:
 		v = newest(history, final)
+	case Observed:
+		v = observed(history)
+	case Counter:
+		v = counter(history, final)
+	case Any:
+		return v, nil
 	}
 	return v, append(v.violations(history, final), phantoms(history)...)
 }
@@ -191,10 +209,85 @@ func newest(history []Operation, final []string) Verdict {
 	}
 	if last != "" {
 		out.Allowed = append(out.Allowed, last)
-		if len(final) == 0 {
+		if len(final) == 0 || slices.Contains(final, last) {
 			out.Required = append(out.Required, last)
 		}
 	}
+	return out
+}
+
+func observed(history []Operation) Verdict {
+	surely, maybe := map[string]bool{}, map[string]bool{} // removed
+	for _, o := range history {
+		if o.Kind != Delete || o.Outcome == Refused {
+			continue
+		}
+		for _, v := range o.Covers {
+			maybe[v] = true
+			surely[v] = surely[v] || o.Outcome == Acked
+		}
+	}
+	var out Verdict
+	for _, o := range history {
+		if o.Kind != Put || o.Outcome == Refused {
+			continue
+		}
+		v := o.Values[0]
+		if o.Outcome == Acked && !maybe[v] {
+			out.Required = append(out.Required, v)
+		}
+		if !surely[v] {
+			out.Allowed = append(out.Allowed, v)
+		}
+	}
+	return out
+}
+
+// Count is the number of a name in a counter, as a value.
+func Count(name string, n int) string { return name + "=" + strconv.Itoa(n) }
+
+// counter requires the greatest acknowledged number of each name, or a greater one that may be stored.
+func counter(history []Operation, final []string) Verdict {
+	number := func(value string) (string, int) {
+		name, digits, _ := strings.Cut(value, "=")
+		n, err := strconv.Atoi(digits)
+		if err != nil {
+			return value, -1
+		}
+		return name, n
+	}
+	acked := map[string]int{}
+	for _, o := range history {
+		if o.Kind != Put || o.Outcome != Acked {
+			continue
+		}
+		for _, v := range o.Values {
+			name, n := number(v)
+			acked[name] = max(acked[name], n)
+		}
+	}
+	var out Verdict
+	for _, o := range history {
+		if o.Kind != Put || o.Outcome == Refused {
+			continue
+		}
+		for _, v := range o.Values {
+			if name, n := number(v); n >= acked[name] && !slices.Contains(out.Allowed, v) {
+				out.Allowed = append(out.Allowed, v)
+			}
+		}
+	}
+	there := map[string]bool{}
+	for _, v := range final {
+		name, _ := number(v)
+		there[name] = true
+	}
+	for name, n := range acked {
+		if v := Count(name, n); n > 0 && (!there[name] || slices.Contains(final, v)) {
+			out.Required = append(out.Required, v)
+		}
+	}
+	slices.Sort(out.Required)
 	return out
 }
 
@@ -221,7 +314,7 @@ const handedOn = 250 * time.Millisecond
 
 func whyNot(history []Operation, value string) string {
 	for _, o := range history {
-		if o.Kind == Put && o.Values[0] == value {
+		if o.Kind == Put && slices.Contains(o.Values, value) {
 			switch {
 			case o.Outcome == Refused:
 				return "its write was refused"
@@ -241,8 +334,11 @@ const MintedTwice = "it came back; its write took so long that a second node may
 func phantoms(history []Operation) []string {
 	written := map[string]bool{}
 	for _, o := range history {
-		if o.Kind == Put {
-			written[o.Values[0]] = o.Outcome != Refused
+		if o.Kind != Put {
+			continue
+		}
+		for _, v := range o.Values { // numbers of a counter may be written again
+			written[v] = written[v] || o.Outcome != Refused
 		}
 	}
 	var out []string

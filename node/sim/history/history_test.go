@@ -18,6 +18,11 @@ func after(o Outcome, value, follows string, covers ...string) Operation {
 	return Operation{Kind: Put, Outcome: o, Values: []string{value}, Covers: covers, Follows: follows}
 }
 
+// numbers is a write of a counter.
+func numbers(o Outcome, values ...string) Operation {
+	return Operation{Kind: Put, Outcome: o, Values: values}
+}
+
 func get(values ...string) Operation { return Operation{Kind: Get, Values: values} }
 
 // TestCheckerCatches feeds made-up histories to the checker: a wrong end must be called wrong, and a right one right.
@@ -61,6 +66,26 @@ func TestCheckerCatches(t *testing.T) {
 		"the newest is lost":                {Newest, []Operation{put(Acked, "a"), put(Acked, "b")}, []string{"a"}, "older than"},
 		"the newest is lost altogether":     {Newest, []Operation{put(Acked, "a")}, nil, `acknowledged "a" is lost`},
 		"the newest may be of unknown fate": {Newest, []Operation{put(Acked, "a"), put(Unknown, "b"), put(Acked, "c")}, []string{"b"}, ""},
+		"an observed element":               {Observed, []Operation{put(Acked, "a"), put(Unknown, "b")}, []string{"a"}, ""},
+		"an observed element is lost":       {Observed, []Operation{put(Acked, "a")}, nil, `acknowledged "a" is lost`},
+		"what a write had seen stays":       {Observed, []Operation{put(Acked, "a"), put(Acked, "b", "a")}, []string{"b"}, `acknowledged "a" is lost`},
+		"a removed element":                 {Observed, []Operation{put(Acked, "a"), del(Acked, "a")}, nil, ""},
+		"a removed element comes back":      {Observed, []Operation{put(Acked, "a"), del(Acked, "a")}, []string{"a"}, "came back"},
+		"an unknown removal":                {Observed, []Operation{put(Acked, "a"), del(Unknown, "a")}, []string{"a"}, ""},
+		"an unknown removal took place":     {Observed, []Operation{put(Acked, "a"), del(Unknown, "a")}, nil, ""},
+		"a refused removal took place":      {Observed, []Operation{put(Acked, "a"), del(Refused, "a")}, nil, `acknowledged "a" is lost`},
+		"an unknown element that was gone":  {Observed, []Operation{put(Unknown, "a"), get("a"), del(Acked, "a")}, []string{"a"}, "came back"},
+		"an observed element from nowhere":  {Observed, nil, []string{"x"}, "nobody wrote it"},
+		"a counter":                         {Counter, []Operation{numbers(Acked, "c/p=1"), numbers(Acked, "c/p=2", "c/n=1")}, []string{"c/p=2", "c/n=1"}, ""},
+		"a counter that lost one":           {Counter, []Operation{numbers(Acked, "c/p=1"), numbers(Acked, "c/p=2")}, []string{"c/p=1"}, "older than an acknowledged"},
+		"a counter that lost all":           {Counter, []Operation{numbers(Acked, "c/p=1")}, nil, `acknowledged "c/p=1" is lost`},
+		"a counter that lost a side":        {Counter, []Operation{numbers(Acked, "c/p=1", "c/n=3")}, []string{"c/p=1"}, `acknowledged "c/n=3" is lost`},
+		"a counter that counted twice":      {Counter, []Operation{numbers(Acked, "c/p=1")}, []string{"c/p=2"}, "nobody wrote it"},
+		"a counter of unknown outcome":      {Counter, []Operation{numbers(Acked, "c/p=1"), numbers(Unknown, "c/p=4")}, []string{"c/p=4"}, ""},
+		"the same, not stored":              {Counter, []Operation{numbers(Acked, "c/p=1"), numbers(Unknown, "c/p=4")}, []string{"c/p=1"}, ""},
+		"a counter with a refused number":   {Counter, []Operation{numbers(Acked, "c/p=1"), numbers(Refused, "c/p=4")}, []string{"c/p=4"}, "its write was refused"},
+		"a number refused and repeated":     {Counter, []Operation{numbers(Refused, "c/p=4"), numbers(Acked, "c/p=4")}, []string{"c/p=4"}, ""},
+		"a counter that reads too much":     {Counter, []Operation{numbers(Acked, "c/p=1"), get("c/p=7")}, []string{"c/p=1"}, `read "c/p=7": nobody wrote it`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, got := Judge(c.rule, c.history, c.final)

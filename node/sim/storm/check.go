@@ -4,17 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
 
+	"dynamo/node/conflict"
 	"dynamo/node/coordinator"
 	"dynamo/node/sim/history"
 )
-
-func rule(keyspace string) history.Rule {
-	return map[string]history.Rule{sets: history.Union, plain: history.Siblings, newest: history.Newest}[keyspace]
-}
 
 // check ends all faults and compares the end with the histories.
 func (r *run) check(ctx context.Context) error {
@@ -22,21 +20,61 @@ func (r *run) check(ctx context.Context) error {
 	if err := r.becomeWhole(ctx); err != nil {
 		return err
 	}
+	if r.dropped.begun > 0 {
+		r.replace(ctx, rand.New(rand.NewPCG(r.plan.Seed, 1)), 0)
+	}
+	// Requests of the clients may still be under way; none lasts longer.
+	if err := r.until(ctx, r.since()+r.limits.MaxTimeout); err != nil {
+		return err
+	}
+	if err := r.becomeWhole(ctx); err != nil {
+		return err
+	}
+	r.watcher.end()
+	r.watcher.look()
+	if why := r.watcher.leftovers(); why != "" {
+		r.violation("what is dropped is gone", fleeting, "%s", why)
+	}
+	r.checkKeys(ctx)
+	if r.settles() {
+		if err := r.settle(ctx); err != nil {
+			return err
+		}
+		r.checkKeys(ctx)
+	}
+	r.checkGuards(ctx)
+	r.stories(ctx)
+	return ctx.Err()
+}
+
+func (r *run) checkKeys(ctx context.Context) {
 	for _, k := range r.book.names() {
-		before := len(r.report.Violations)
 		if err := r.checkKey(ctx, k); err != nil {
 			r.violation("reads succeed when nothing is wrong", k.String(), "%v", err)
 		}
-		if len(r.report.Violations) > before {
-			r.report.Violations[len(r.report.Violations)-1].Story = r.story(ctx, k)
+	}
+	r.checkLists(ctx)
+	r.checkSamples(ctx)
+}
+
+// maxStories bounds a report.
+const maxStories = 5
+
+// stories tells of the first keys that something is wrong with.
+func (r *run) stories(ctx context.Context) {
+	told := map[string]bool{}
+	for i := range r.report.Violations {
+		v := &r.report.Violations[i]
+		if keyspace, key, ok := strings.Cut(v.Key, "/"); ok && !told[v.Key] && len(told) < maxStories {
+			told[v.Key] = true
+			v.Story = r.story(ctx, name{keyspace, key})
 		}
 	}
-	return ctx.Err()
 }
 
 // checkKey looks at a key through each of its replicas alone, and at a quorum.
 func (r *run) checkKey(ctx context.Context, k name) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	ids := r.ids()
 	e, err := r.c.Node(ids[0]).Requests().Explain(ctx, k.keyspace, []byte(k.key))
@@ -44,7 +82,7 @@ func (r *run) checkKey(ctx context.Context, k name) error {
 		return err
 	}
 	r.compare(k, e)
-	operations := r.book.history(k)
+	operations := r.judged(k)
 	type view struct {
 		node string
 		r    coordinator.Quorum
@@ -55,27 +93,109 @@ func (r *run) checkKey(ctx context.Context, k name) error {
 			views = append(views, view{c.Node, 1})
 		}
 	}
-	for _, v := range views {
-		a, err := r.c.Node(v.node).Requests().Get(ctx, coordinator.ReadRequest{
-			Keyspace: k.keyspace, Key: []byte(k.key), Options: coordinator.Options{R: v.r},
-		})
-		if err != nil {
-			return fmt.Errorf("read via %s: %w", v.node, err)
+	if k.keyspace == user {
+		for _, id := range ids {
+			views = append(views, view{id, 0})
 		}
-		final, err := valuesOf(k.keyspace, a)
+	}
+	bytes := ""
+	for i, v := range views {
+		a, err := r.ask(ctx, k, v.node, v.r)
 		if err != nil {
 			return err
 		}
-		if k.keyspace == sets && len(a.Siblings) > 0 {
+		if i > 0 && bytes != shown(a) {
+			r.violation("all nodes show the same", k.String(), "%s shows %s, another showed %s", v.node, shown(a), bytes)
+		}
+		bytes = shown(a)
+		final := r.read(k, a)
+		if r.workload(k.keyspace).resolver != "" && k.keyspace != user && len(a.Siblings) > 0 {
 			r.violation("clients never see a conflict", k.String(), "%s shows %d siblings: %s", v.node, len(a.Siblings), a.ResolverError)
 		}
-		verdict, wrong := history.Judge(rule(k.keyspace), operations, final)
+		if k.keyspace == user && i == 0 {
+			if err := r.checkMerge(ctx, k, a, v.node, ids[(len(operations)+1)%len(ids)]); err != nil {
+				return err
+			}
+		}
+		verdict, wrong := history.Judge(r.workload(k.keyspace).rule, operations, final)
 		for _, w := range wrong {
 			r.violation(promise(w), k.String(), "%s: %s", v.node, w)
 		}
-		r.report.Verified += len(verdict.Required)
+		r.verified(k, len(verdict.Required))
 	}
 	return nil
+}
+
+func (r *run) verified(k name, n int) {
+	w := r.report.Workloads[k.keyspace]
+	w.Verified += n
+	r.report.Workloads[k.keyspace] = w
+}
+
+// resolverPatience is how long a node may take to fetch a resolver that it does not have.
+const resolverPatience = 30 * time.Second
+
+// ask reads a key through a node. One that was wiped fetches a resolver when a reader first needs it, and shows the siblings
+// to that one; it may not do so for long.
+func (r *run) ask(ctx context.Context, k name, id string, quorum coordinator.Quorum) (coordinator.Answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, resolverPatience)
+	defer cancel()
+	for {
+		a, err := r.c.Node(id).Requests().Get(ctx, coordinator.ReadRequest{
+			Keyspace: k.keyspace, Key: []byte(k.key), Options: coordinator.Options{R: quorum},
+		})
+		if err != nil {
+			return a, fmt.Errorf("read via %s: %w", id, err)
+		}
+		if a.ResolverError != conflict.CodePending || !wait(ctx, 200*time.Millisecond) {
+			return a, nil
+		}
+	}
+}
+
+// checkLists asks that listings show the keys that reads show. A listing is made in pages of a few keys.
+func (r *run) checkLists(ctx context.Context) {
+	for i, w := range r.workloads {
+		at := r.ids()[i%len(r.ids())]
+		listed, err := r.list(ctx, at, w.keyspace)
+		if err != nil {
+			r.violation("reads succeed when nothing is wrong", w.keyspace, "a listing via %s: %v", at, err)
+			continue
+		}
+		for _, k := range r.book.names() {
+			if k.keyspace != w.keyspace {
+				continue
+			}
+			a, err := r.ask(ctx, k, at, 0)
+			if err == nil && a.Found() != listed[k.key] {
+				r.violation("listings show what reads show", k.String(), "via %s: listed %t, found %t", at, listed[k.key], a.Found())
+			}
+			delete(listed, k.key)
+		}
+		for key := range listed {
+			r.violation("listings show what reads show", name{w.keyspace, key}.String(), "via %s: nobody wrote it", at)
+		}
+	}
+}
+
+func (r *run) list(ctx context.Context, id, keyspace string) (map[string]bool, error) {
+	out := map[string]bool{}
+	q := coordinator.ListRequest{Keyspace: keyspace, Limit: 23}
+	for {
+		page, err := r.c.Node(id).Requests().List(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range page.Entries {
+			if out[string(e.Key)] {
+				return nil, fmt.Errorf("%q is listed twice", e.Key)
+			}
+			out[string(e.Key)] = true
+		}
+		if q.After = page.Next; page.Next == nil {
+			return out, nil
+		}
+	}
 }
 
 // promise names what a finding of the judge breaks.
@@ -128,6 +248,7 @@ func (r *run) story(ctx context.Context, k name) []string {
 	for _, o := range r.book.history(k) {
 		lines = append(lines, o.String())
 	}
+	lines = append(lines, r.watcher.of(k)...)
 	slices.SortStableFunc(lines, func(a, b string) int { return strings.Compare(a[:min(9, len(a))], b[:min(9, len(b))]) })
 	e, err := r.c.Node(r.ids()[0]).Requests().Explain(ctx, k.keyspace, []byte(k.key))
 	if err != nil {

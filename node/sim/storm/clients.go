@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 
@@ -22,22 +21,29 @@ type client struct {
 	rng *rand.Rand
 	seq int
 	// turns counts the operations on each slot of its own keys.
-	turns map[int]int
-	// open are deletes of unknown outcome, repeated as they were until it is known.
+	turns map[name]int
+	// open are writes of unknown outcome, repeated as they were until it is known.
 	open map[name]func() history.Operation
+	// own are its own numbers in counters.
+	own map[name]counter
+	// old are readings whose contexts are kept until they have expired.
+	old map[name]reading
 }
 
-// clients starts all clients; they end with ctx.
+// clients starts all clients; they end with ctx. Each has three workloads, and turns to any of them each time.
 func (r *run) clients(ctx context.Context, wg *sync.WaitGroup) {
 	for i := range r.plan.Clients {
 		c := &client{
 			run: r, id: fmt.Sprintf("c%d", i+1), rng: rand.New(rand.NewPCG(r.plan.Seed, uint64(i)+1)),
-			turns: map[int]int{}, open: map[name]func() history.Operation{},
+			turns: map[name]int{}, open: map[name]func() history.Operation{}, own: map[name]counter{}, old: map[name]reading{},
 		}
-		turn := []func(context.Context){c.addElement, c.workPlain, c.overwrite}[i%3]
+		var turns []func(*client, context.Context)
+		for j := range min(3, len(r.workloads)) {
+			turns = append(turns, r.workloads[(i+j*(len(r.workloads)/3))%len(r.workloads)].turn)
+		}
 		wg.Go(func() {
 			for c.pause(ctx) {
-				turn(ctx)
+				turns[c.rng.IntN(len(turns))](c, ctx)
 			}
 		})
 	}
@@ -52,8 +58,11 @@ func (c *client) pause(ctx context.Context) bool {
 	return ctx.Err() == nil
 }
 
+// request is one call of the store.
+type request func(context.Context, *coordinator.Coordinator) (coordinator.Answer, error)
+
 // call makes one operation and writes it down.
-func (c *client) call(ctx context.Context, k name, o history.Operation, f func(context.Context, *coordinator.Coordinator) (coordinator.Answer, error)) (history.Operation, coordinator.Answer) {
+func (c *client) call(ctx context.Context, k name, o history.Operation, f request) (history.Operation, coordinator.Answer) {
 	<-c.gate
 	defer func() { c.gate <- struct{}{} }()
 	ids := c.ids()
@@ -66,15 +75,11 @@ func (c *client) call(ctx context.Context, k name, o history.Operation, f func(c
 		var err error
 		a, err = f(ctx, n.Requests())
 		cancel()
-		o.Outcome, o.Answer = c.classify(k, err)
+		o.Outcome, o.Answer = c.classify(k, o, err)
 	}
 	o.Took = c.since() - o.At
 	if o.Kind == history.Get && o.Outcome == history.Acked {
-		values, err := valuesOf(k.keyspace, a)
-		if err != nil {
-			c.violation("answers", k.String(), "%v", err)
-		}
-		o.Values = values
+		o.Values = c.read(k, a)
 	}
 	o.Context = a.Token[max(0, len(a.Token)-8):]
 	c.book.add(k, o)
@@ -85,7 +90,7 @@ func (c *client) call(ctx context.Context, k name, o history.Operation, f func(c
 }
 
 // classify reads an answer; some must not be given, whatever happens.
-func (c *client) classify(k name, err error) (history.Outcome, string) {
+func (c *client) classify(k name, o history.Operation, err error) (history.Outcome, string) {
 	if err == nil {
 		return history.Acked, "ok"
 	}
@@ -93,10 +98,18 @@ func (c *client) classify(k name, err error) (history.Outcome, string) {
 	if !ok {
 		return history.Unknown, err.Error()
 	}
+	excused := false
 	switch e.Code {
-	case coordinator.CodeTooManySiblings, coordinator.CodeOverloaded, coordinator.CodeQuorumUnmet, coordinator.CodeNotReady,
-		coordinator.CodeDiskFull, coordinator.CodeBadContext:
-	default:
+	case coordinator.CodeTooManySiblings, coordinator.CodeOverloaded, coordinator.CodeQuorumUnmet, coordinator.CodeNotReady, coordinator.CodeDiskFull:
+		excused = true
+	case coordinator.CodeBadContext:
+		excused = c.since()-o.Seen >= contextLifetime-clockSlack
+	case coordinator.CodePreconditionFailed:
+		excused = o.Guarded
+	case coordinator.CodeKeyspaceUnknown:
+		excused = k.keyspace == fleeting
+	}
+	if !excused {
 		c.violation("answers", k.String(), "an answer that nothing excuses: %v", e)
 	}
 	if e.MaybeStored {
@@ -105,51 +118,68 @@ func (c *client) classify(k name, err error) (history.Outcome, string) {
 	return history.Refused, e.Error()
 }
 
-// valuesOf reads an answer as the keyspace means it: the elements of a set, or the siblings.
-func valuesOf(keyspace string, a coordinator.Answer) ([]string, error) {
-	siblings := a.Siblings
-	if a.Value != nil {
-		siblings = append(siblings, *a.Value)
+// read says what an answer shows, and asks what is true of all answers.
+func (r *run) read(k name, a coordinator.Answer) []string {
+	values, err := r.valuesOf(k.keyspace, a)
+	if err != nil {
+		r.violation("reads show what was written", k.String(), "%v", err)
 	}
-	var out []string
-	for _, v := range siblings {
-		if keyspace != sets {
-			out = append(out, string(v.Bytes))
-			continue
-		}
-		var elements []string
-		if err := json.Unmarshal(v.Bytes, &elements); err != nil {
-			return nil, fmt.Errorf("the value %q is no set: %w", v.Bytes, err)
-		}
-		for _, e := range elements {
-			if !slices.Contains(out, e) {
-				out = append(out, e)
-			}
-		}
+	if promise, detail := r.book.compare(k, a); promise != "" {
+		r.violation(promise, k.String(), "%s", detail)
 	}
-	slices.Sort(out)
-	return out, nil
+	return values
 }
 
-func (c *client) get(ctx context.Context, k name) (values []string, token string, ok bool) {
+// reading is what a client knows of a key.
+type reading struct {
+	a      coordinator.Answer
+	values []string
+	// The read began and ended at these times; the context was sealed in between.
+	began, ended time.Duration
+}
+
+// single says whether the answer is one value, or none: a resolver that is missing somewhere shows siblings.
+func (r reading) single() bool { return len(r.a.Siblings) == 0 }
+
+// body is the value, or the other one if there is none.
+func (r reading) body(none string) []byte {
+	if r.a.Value == nil {
+		return []byte(none)
+	}
+	return r.a.Value.Bytes
+}
+
+func (c *client) get(ctx context.Context, k name) (reading, bool) {
 	o, a := c.call(ctx, k, history.Operation{Kind: history.Get}, func(ctx context.Context, at *coordinator.Coordinator) (coordinator.Answer, error) {
 		return at.Get(ctx, coordinator.ReadRequest{Keyspace: k.keyspace, Key: []byte(k.key)})
 	})
-	return o.Values, a.Token, o.Outcome == history.Acked
+	return reading{a, o.Values, o.At, o.At + o.Took}, o.Outcome == history.Acked
 }
 
-func (c *client) write(ctx context.Context, k name, o history.Operation, body []byte, token string) (history.Operation, string) {
+// write is a put or a delete; guard may change the request.
+func (c *client) write(ctx context.Context, k name, o history.Operation, body []byte, token string, guard ...func(*coordinator.WriteRequest)) (history.Operation, string) {
+	o.Guarded = len(guard) > 0
 	o, a := c.call(ctx, k, o, func(ctx context.Context, at *coordinator.Coordinator) (coordinator.Answer, error) {
-		return at.Write(ctx, coordinator.WriteRequest{
+		w := coordinator.WriteRequest{
 			Keyspace: k.keyspace, Key: []byte(k.key), Token: token,
-			Value: causal.Value{Bytes: body, ContentType: "application/json", Deleted: o.Kind == history.Delete},
-		})
+			Value: causal.Value{Bytes: body, ContentType: "application/json", Deleted: body == nil},
+		}
+		for _, f := range guard {
+			f(&w)
+		}
+		return at.Write(ctx, w)
 	})
 	return o, a.Token
 }
 
-func (c *client) put(ctx context.Context, k name, value string, body []byte, covers []string, token string) (history.Operation, string) {
-	return c.write(ctx, k, history.Operation{Kind: history.Put, Values: []string{value}, Covers: covers}, body, token)
+// put is a put with the context of a reading.
+func (c *client) put(ctx context.Context, k name, value string, body []byte, r reading) (history.Operation, string) {
+	return c.write(ctx, k, history.Operation{Kind: history.Put, Values: []string{value}, Covers: r.values, Seen: r.began}, body, r.a.Token)
+}
+
+// blind is a put without a context.
+func (c *client) blind(ctx context.Context, k name, value string, body []byte) {
+	c.put(ctx, k, value, body, reading{})
 }
 
 func (c *client) unique() string {
@@ -157,74 +187,16 @@ func (c *client) unique() string {
 	return fmt.Sprintf("%s-%d", c.id, c.seq)
 }
 
-// addElement adds to a set: read, add, write; now and then without the reading.
-func (c *client) addElement(ctx context.Context) {
-	// After a while a set is left alone and the next one begun: otherwise the largest would take all the time.
-	k := name{sets, fmt.Sprintf("set-%d-%d", c.rng.IntN(c.plan.Keys), int(c.since()/(10*time.Second)))}
-	e := c.unique()
-	elements, token := []string(nil), ""
-	if c.rng.IntN(4) > 0 {
-		var ok bool
-		if elements, token, ok = c.get(ctx, k); !ok {
-			return
-		}
-	}
-	body, err := json.Marshal(append(slices.Clone(elements), e))
+// shared is a key that all clients use for a while: then it is left alone and the next one begun, or the largest would
+// take all the time.
+func (c *client) shared(keyspace string) name {
+	return name{keyspace, fmt.Sprintf("%d-%d", c.rng.IntN(c.plan.Keys), int(c.since()/(10*time.Second)))}
+}
+
+func (c *client) marshal(k name, v any) []byte {
+	b, err := json.Marshal(v)
 	if err != nil {
 		c.violation("answers", k.String(), "%v", err)
-		return
 	}
-	c.put(ctx, k, e, body, elements, token)
-}
-
-// workPlain writes keys that only this client writes, so that what each write had seen is known.
-func (c *client) workPlain(ctx context.Context) {
-	const operations = 12
-	slot := c.rng.IntN(c.plan.Keys)
-	k := name{plain, fmt.Sprintf("%s-%d-%d", c.id, slot, c.turns[slot]/operations)}
-	c.turns[slot]++
-	if again := c.open[k]; again != nil {
-		if again().Outcome == history.Unknown {
-			return
-		}
-		delete(c.open, k)
-	}
-	if c.rng.IntN(8) == 0 {
-		v := c.unique()
-		c.put(ctx, k, v, []byte(v), nil, "")
-		return
-	}
-	values, token, ok := c.get(ctx, k)
-	if !ok {
-		return
-	}
-	last := c.turns[slot]%operations == 0 // leave most keys deleted
-	if len(values) > 0 && (c.rng.IntN(3) == 0 || last && c.rng.IntN(4) > 0) {
-		erase := func() history.Operation {
-			o, _ := c.write(ctx, k, history.Operation{Kind: history.Delete, Covers: values}, nil, token)
-			return o
-		}
-		if erase().Outcome == history.Unknown {
-			c.open[k] = erase
-		}
-		return
-	}
-	v := c.unique()
-	o, answered := c.put(ctx, k, v, []byte(v), values, token)
-	if slot%4 == 0 && o.Outcome == history.Acked && c.rng.IntN(4) == 0 {
-		// The context of the answer covers the write and what it covered. Not for all keys: the check is weaker then.
-		next := c.unique()
-		c.write(ctx, k, history.Operation{Kind: history.Put, Values: []string{next}, Covers: values, Follows: v}, []byte(next), answered)
-	}
-}
-
-// overwrite writes keys where the newest write wins.
-func (c *client) overwrite(ctx context.Context) {
-	k := name{newest, fmt.Sprintf("%s-%d", c.id, c.rng.IntN(c.plan.Keys))}
-	if c.rng.IntN(3) == 0 {
-		c.get(ctx, k)
-		return
-	}
-	v := c.unique()
-	c.put(ctx, k, v, []byte(v), nil, "")
+	return b
 }

@@ -233,7 +233,7 @@ func (r *run) unequal() string {
 		partition uint32
 		keyspace  string
 	}
-	first := make(map[tree]string)
+	first, keyspaces := make(map[tree]string), ""
 	for _, id := range r.ids() {
 		n := r.c.Node(id)
 		if n == nil {
@@ -245,7 +245,12 @@ func (r *run) unequal() string {
 			return id + " is not ready"
 		}
 		if n.Unsure() {
-			return id + " has not compared itself with the others yet"
+			return id + " is not sure of what it holds"
+		}
+		if known := fmt.Sprint(n.Keyspaces().Keyspaces()); keyspaces == "" {
+			keyspaces = known
+		} else if known != keyspaces {
+			return fmt.Sprintf("%s knows the keyspaces %s, another %s", id, known, keyspaces)
 		}
 		if hints := n.Hints(); hints > 0 {
 			return fmt.Sprintf("%s holds %d hints", id, hints)

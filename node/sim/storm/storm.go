@@ -6,10 +6,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -50,18 +50,45 @@ type Violation struct {
 	Story []string `json:",omitempty"`
 }
 
+// Counts say how much was done and checked.
+type Counts struct {
+	// Keys were used, and read Reads times.
+	Keys, Reads int
+	// Acked, Unknown and Refused count writes.
+	Acked, Unknown, Refused int
+	// Verified counts the values that had to be there, and were looked for.
+	Verified int
+}
+
+func (c Counts) plus(d Counts) Counts {
+	return Counts{c.Keys + d.Keys, c.Reads + d.Reads, c.Acked + d.Acked, c.Unknown + d.Unknown, c.Refused + d.Refused, c.Verified + d.Verified}
+}
+
+// Watched says what was looked at while a run went on, and the most that was seen.
+type Watched struct {
+	// Looks at all nodes were taken, which met Objects that had changed since the last.
+	Looks, Objects int
+	// Siblings and Context are the most versions and context entries of one object, Hints the most hints of one node.
+	Siblings, Context, Hints int
+	// Settled says that the run went on until all was forgotten that may be; Goroutines and HeapBytes are what was left
+	// after the cluster was closed, beyond what there was before.
+	Settled, Goroutines int
+	HeapBytes           int64
+}
+
 // Report is what came of a run.
 type Report struct {
 	Plan Plan
 	// Simulated is how long the run took on the cluster's clock.
 	Simulated time.Duration
-	Reads     int
-	// Acked, Unknown and Refused count writes.
-	Acked, Unknown, Refused int
+	// Counts are those of all workloads together.
+	Counts
+	// Workloads are counted by keyspace.
+	Workloads map[string]Counts
+	// Watched is what the watcher saw of the nodes' disks.
+	Watched Watched
 	// Faults counts what was done, by kind.
-	Faults map[FaultKind]int
-	// Verified counts the values that had to be there, and were.
-	Verified   int
+	Faults     map[FaultKind]int
 	Violations []Violation
 	// Digest is a hash of everything that clients and nemesis saw and when: equal runs have equal ones.
 	Digest string
@@ -73,7 +100,16 @@ type run struct {
 	plan  Plan
 	c     *sim.Cluster
 	began time.Time
-	book  book
+	book  *book
+	// samples are values for the user's resolver.
+	samples [][]byte
+	// trialed is the fuel that trial merges have used.
+	trialed   uint64
+	workloads []workload
+	limits    config.Limits
+	watcher   *watcher
+	// dropped belongs to the administrator until the clients have ended.
+	dropped drop
 	// gate has a token for each client: one is taken for each call, and whoever takes all holds the clients. It is a
 	// channel because a goroutine that waits for a lock keeps virtual time from passing.
 	gate   chan struct{}
@@ -109,59 +145,95 @@ func (r *run) write(line string) {
 func (r *run) violation(promise, key, format string, args ...any) {
 	v := Violation{Promise: promise, Key: key, Detail: fmt.Sprintf(format, args...)}
 	r.note("VIOLATION of %s: %s %s", promise, key, v.Detail)
-	r.report.Violations = append(r.report.Violations, v)
+	r.log.Lock()
+	defer r.log.Unlock()
+	if len(r.report.Violations) < maxViolations {
+		r.report.Violations = append(r.report.Violations, v)
+	}
 }
 
-// The keyspaces of every run.
+// maxViolations bounds a report: what is broken breaks many keys.
+const maxViolations = 100
+
 const (
-	sets   = "sets"   // unions of elements through a resolver
-	plain  = "plain"  // siblings, deletes with contexts
-	newest = "newest" // last write wins
+	maxValue        = 64 << 10
+	contextLifetime = 12 * time.Second
+	settleAfter     = 18 * time.Second
+	// clockSlack is how far the clocks of nodes may be apart.
+	clockSlack = 2 * time.Second
+	// maxSiblings and maxRefusal are low, so that runs get there.
+	maxSiblings, siblingRefusal = 8, 24
 )
 
 func (r *run) config() *config.Cluster {
-	ks := func(name string, p config.Policy, resolver string) config.Keyspace {
-		n := min(3, r.plan.Nodes)
-		return config.Keyspace{
-			Name: name, N: n, R: 2, W: 2, Conflict: p, Resolver: resolver, Durability: config.DurabilitySync, MaxValueBytes: 64 << 10,
+	var all []config.Keyspace
+	for _, w := range r.workloads {
+		if w.keyspace == fleeting {
+			continue // made by the administrator
 		}
+		n := min(3, r.plan.Nodes)
+		k := config.Keyspace{
+			Name: w.keyspace, N: n, R: 2, W: 2, Conflict: w.policy, Durability: config.DurabilitySync, MaxValueBytes: maxValue,
+		}
+		if w.resolver != "" {
+			k.Resolver = config.BuiltinPrefix + w.resolver
+		}
+		all = append(all, k)
 	}
-	c := sim.Config(r.plan.Nodes, 16, ks(sets, config.PolicyResolver, "builtin:set-union"), ks(plain, config.PolicySiblings, ""), ks(newest, config.PolicyLWW, ""))
+	c := sim.Config(r.plan.Nodes, 16, all...)
 	c.Limits.RequestTimeout, c.Limits.MaxTimeout = 2*time.Second, 5*time.Second
-	c.Limits.ContextLifetime, c.Limits.SettleAfter = 12*time.Second, 18*time.Second
+	c.Limits.ContextLifetime, c.Limits.SettleAfter = contextLifetime, settleAfter
+	c.Limits.MaxSiblings, c.Limits.SiblingRefusal = maxSiblings, siblingRefusal
 	c.Limits.ResolverTimeout = time.Minute
 	return c
 }
 
 // Run plays a plan and checks the promises.
 func Run(ctx context.Context, o Options) (Report, error) {
-	r := &run{o: o, plan: o.Plan, began: o.Now(), report: Report{Plan: o.Plan, Faults: map[FaultKind]int{}}, fatal: make(chan string, 64)}
+	r := &run{o: o, plan: o.Plan, began: o.Now(), book: newBook(), report: Report{Plan: o.Plan, Faults: map[FaultKind]int{}, Workloads: map[string]Counts{}}, fatal: make(chan string, 64)}
+	before := use()
 	r.log.digest = sha256.New()
+	r.workloads = r.drawWorkloads()
+	if len(o.Resolver) > 0 {
+		var err error
+		if r.samples, err = samplesOf(o.Resolver); err != nil {
+			return r.report, err
+		}
+	}
 	r.gate = make(chan struct{}, o.Plan.Clients)
 	r.release()
-	r.book.keys = map[name][]history.Operation{}
+	c := r.config()
+	r.limits = c.Limits
+	r.watcher = r.newWatcher()
 	r.c = sim.New(sim.Options{
-		Config: r.config(), Seed: o.Plan.Seed, Logger: o.Logger, Now: o.Now, ModuleCache: o.ModuleCache, Builtins: o.Builtins,
+		Config: c, Seed: o.Plan.Seed, Logger: o.Logger, Now: o.Now, ModuleCache: o.ModuleCache, Builtins: r.builtins,
 		Fatal: r.died,
 	})
 	if err := r.c.StartAll(ctx); err != nil {
-		return r.report, err
+		return r.report, errors.Join(err, r.c.Close(ctx))
+	}
+	if err := r.prepare(ctx); err != nil {
+		return r.report, errors.Join(err, r.c.Close(ctx))
 	}
 	r.began = o.Now()
 	r.note("%d nodes are up", o.Plan.Nodes)
 	var wg sync.WaitGroup
 	working, stop := context.WithCancel(ctx)
+	r.watcher.start(ctx)
 	r.clients(working, &wg)
+	r.administer(working, &wg)
 	err := r.play(ctx)
 	stop()
 	wg.Wait()
 	if err == nil {
 		err = r.check(ctx)
 	}
+	r.watcher.end()
 	if closing := r.c.Close(ctx); err == nil {
 		err = closing
 	}
 	r.report.Simulated = r.since()
+	r.leaks(ctx, before)
 	r.report.Digest = hex.EncodeToString(r.log.digest.Sum(nil))
 	r.count()
 	return r.report, err
@@ -190,55 +262,23 @@ func (r *run) died(id string, err error) {
 
 func (r *run) count() {
 	for _, k := range r.book.names() {
+		w := r.report.Workloads[k.keyspace]
+		w.Keys++
 		for _, o := range r.book.history(k) {
 			switch {
 			case o.Kind == history.Get:
-				r.report.Reads++
+				w.Reads++
 			case o.Outcome == history.Acked:
-				r.report.Acked++
+				w.Acked++
 			case o.Outcome == history.Unknown:
-				r.report.Unknown++
+				w.Unknown++
 			default:
-				r.report.Refused++
+				w.Refused++
 			}
 		}
+		r.report.Workloads[k.keyspace] = w
 	}
-}
-
-// name is a key of a keyspace.
-type name struct{ keyspace, key string }
-
-// String is how stories name the key.
-func (n name) String() string { return n.keyspace + "/" + n.key }
-
-// book holds the histories of all keys.
-type book struct {
-	mu   sync.Mutex
-	keys map[name][]history.Operation
-}
-
-func (b *book) add(k name, o history.Operation) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.keys[k] = append(b.keys[k], o)
-}
-
-func (b *book) history(k name) []history.Operation {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return slices.Clone(b.keys[k])
-}
-
-// names lists the keys in order.
-func (b *book) names() []name {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	var out []name
-	for k := range b.keys {
-		out = append(out, k)
+	for _, w := range r.report.Workloads {
+		r.report.Counts = r.report.plus(w)
 	}
-	slices.SortFunc(out, func(x, y name) int {
-		return slices.Compare([]string{x.keyspace, x.key}, []string{y.keyspace, y.key})
-	})
-	return out
 }

@@ -1,0 +1,50 @@
+package storm
+
+import (
+	"context"
+	"runtime"
+	"time"
+)
+
+const (
+	// goroutinesBeside may be left of libraries that keep some for the whole process.
+	goroutinesBeside = 0
+	// heapBeside is what caches of the process may have grown by, in bytes.
+	heapBeside = 8 << 20
+)
+
+// usage is what the process holds.
+type usage struct {
+	goroutines int
+	heap       int64
+}
+
+func use() usage {
+	runtime.GC()
+	runtime.GC() // what was in a sync.Pool goes with the second
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return usage{runtime.NumGoroutine(), int64(m.HeapAlloc)}
+}
+
+// leaks compares what the process holds after the cluster is closed with what it held before.
+func (r *run) leaks(ctx context.Context, before usage) {
+	r.c, r.watcher = nil, nil
+	after := use()
+	for range 50 { // some end by themselves, soon
+		if after.goroutines <= before.goroutines {
+			break
+		}
+		wait(ctx, 100*time.Millisecond)
+		after.goroutines = runtime.NumGoroutine()
+	}
+	w := &r.report.Watched
+	w.Goroutines, w.HeapBytes = after.goroutines-before.goroutines, after.heap-before.heap
+	if w.Goroutines > goroutinesBeside {
+		stacks := make([]byte, 64<<10)
+		r.violation("a closed node leaves nothing behind", "", "%d goroutines:\n%s", w.Goroutines, stacks[:runtime.Stack(stacks, true)])
+	}
+	if w.HeapBytes > heapBeside {
+		r.violation("a closed node leaves nothing behind", "", "%d bytes of heap", w.HeapBytes)
+	}
+}
