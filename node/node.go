@@ -281,6 +281,10 @@ func (n *Node) Keys() uint64 { return uint64(n.store.Stats().Keys) }
 // Hints is how many hints this node holds for others.
 func (n *Node) Hints() int64 { return n.store.Stats().Hints }
 
+// Unsure says that what this node does not hold says nothing yet: it has not compared itself with the others since a
+// crash.
+func (n *Node) Unsure() bool { return n.repairer.Unsure() }
+
 // DropKeyspace drops a keyspace on every node, for programs that run a node inside of them.
 func (n *Node) DropKeyspace(ctx context.Context, name string) error {
 	return n.state.DropKeyspace(ctx, name)

@@ -123,13 +123,20 @@ func (c *Cluster) open(ctx context.Context, id string, reset bool) (*node.Node, 
 	return n, nil
 }
 
-// StartAll boots every node that is down, side by side in effect: none waits for the next.
+// StartAll boots every node that is down and waits until all are ready.
 func (c *Cluster) StartAll(ctx context.Context) error {
 	for _, n := range c.o.Config.Nodes {
 		if c.Node(n.ID) == nil {
-			if err := c.Start(ctx, n.ID); err != nil {
+			if err := c.Boot(ctx, n.ID); err != nil {
 				return err
 			}
+		}
+	}
+	for _, n := range c.o.Config.Nodes {
+		select {
+		case <-c.Node(n.ID).Ready():
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 	return nil

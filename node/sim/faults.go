@@ -71,11 +71,13 @@ func (k *clock) jump(offset time.Duration, drift float64) {
 	t := k.base()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.mu.set, k.mu.offset, k.mu.drift = t, offset, drift
+	if k.mu.offset != offset || k.mu.drift != drift {
+		k.mu.set, k.mu.offset, k.mu.drift = t, offset, drift
+	}
 }
 
 // SetClock puts the wall clock of a node off by offset at once, and by drift seconds a second from then on. Timers run
-// on as they did. Zeros put it right.
+// on as they did. Zeros put it right, and the same again changes nothing.
 func (c *Cluster) SetClock(id string, offset time.Duration, drift float64) {
 	c.clocks[id].jump(offset, drift)
 }

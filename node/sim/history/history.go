@@ -91,6 +91,9 @@ const (
 	Siblings
 	// Newest: the newest write wins, and the key has one writer.
 	Newest
+	// Written: any value that was written may be there, and one must if one was acknowledged. It is for clocks that are
+	// wrong.
+	Written
 )
 
 // Verdict is what a history allows a key to be in the end.
@@ -115,6 +118,9 @@ func Judge(rule Rule, history []Operation, final []string) (Verdict, []string) {
 		v = siblings(history, final)
 	case Newest:
 		v = newest(history, final)
+	case Written:
+		v = union(history)
+		v.Required = newest(history, final).Required
 	}
 	return v, append(v.violations(history, final), phantoms(history)...)
 }

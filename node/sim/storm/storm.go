@@ -60,6 +60,8 @@ type Report struct {
 	Acked, Unknown, Refused int
 	// Faults counts what was done, by kind.
 	Faults map[FaultKind]int
+	// SetAside counts databases that were unusable after damage.
+	SetAside int
 	// Verified counts the values that had to be there, and were.
 	Verified   int
 	Violations []Violation
@@ -84,7 +86,8 @@ type run struct {
 		steps  []string
 	}
 	// fatal are nodes that must not go on.
-	fatal chan string
+	fatal   chan string
+	nemesis nemesis
 }
 
 func (r *run) since() time.Duration { return r.o.Now().Sub(r.began) }
@@ -144,9 +147,11 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		Config: r.config(), Seed: o.Plan.Seed, Logger: o.Logger, Now: o.Now, ModuleCache: o.ModuleCache, Builtins: o.Builtins,
 		Fatal: r.died,
 	})
+	r.arm()
 	if err := r.c.StartAll(ctx); err != nil {
 		return r.report, err
 	}
+	r.began = o.Now()
 	r.note("%d nodes are up", o.Plan.Nodes)
 	var wg sync.WaitGroup
 	working, stop := context.WithCancel(ctx)
