@@ -22,7 +22,7 @@ type DiskFault int
 const (
 	// Healthy is a drive that does not fail.
 	Healthy DiskFault = iota
-	// FailSync fails every sync and write of a log.
+	// FailSync fails every sync of a log. What was written may be there after a crash.
 	FailSync
 	// FailRead fails every read of a table.
 	FailRead
@@ -242,15 +242,15 @@ type driveFile struct {
 	path string
 }
 
-func (f *driveFile) change() error {
+func (f *driveFile) change(kind DiskFault) error {
 	f.d.tick()
 	f.d.await(f.path)
-	return f.d.failing(f.path, FailSync)
+	return f.d.failing(f.path, kind)
 }
 
 // Write implements vfs.File.
 func (f *driveFile) Write(b []byte) (int, error) {
-	if err := f.change(); err != nil {
+	if err := f.change(NoSpace); err != nil {
 		return 0, err
 	}
 	return f.File.Write(b)
@@ -258,7 +258,7 @@ func (f *driveFile) Write(b []byte) (int, error) {
 
 // Sync implements vfs.File.
 func (f *driveFile) Sync() error {
-	if err := f.change(); err != nil {
+	if err := f.change(FailSync); err != nil {
 		return err
 	}
 	return f.File.Sync()
@@ -266,7 +266,7 @@ func (f *driveFile) Sync() error {
 
 // SyncData implements vfs.File.
 func (f *driveFile) SyncData() error {
-	if err := f.change(); err != nil {
+	if err := f.change(FailSync); err != nil {
 		return err
 	}
 	return f.File.SyncData()
@@ -274,7 +274,7 @@ func (f *driveFile) SyncData() error {
 
 // SyncTo implements vfs.File.
 func (f *driveFile) SyncTo(n int64) (bool, error) {
-	if err := f.change(); err != nil {
+	if err := f.change(FailSync); err != nil {
 		return false, err
 	}
 	return f.File.SyncTo(n)

@@ -153,7 +153,7 @@ func (r *run) apply() {
 	}
 	r.c.Network.SetFaults(now)
 	for _, id := range r.ids() {
-		if r.hits(id, Pause) {
+		if r.c.Node(id) != nil && r.hits(id, Pause) { // one that is down could not be booted
 			r.c.Pause(id)
 		} else {
 			r.c.Resume(id)

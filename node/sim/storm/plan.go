@@ -42,7 +42,8 @@ const (
 	Reorder FaultKind = "reorder"
 	// Clock puts the wall clocks of Nodes off by Offset, and by Percent percent from then on.
 	Clock FaultKind = "clock"
-	// SyncError makes the log of a node fail, until it stops and is booted again.
+	// SyncError makes syncs of the log of a node fail, until it stops and is booted again; of what was not synced Percent
+	// survives.
 	SyncError FaultKind = "sync-error"
 	// ReadError makes reads of tables fail.
 	ReadError FaultKind = "read-error"
@@ -164,7 +165,7 @@ func (f *Fault) draw(r *rand.Rand, nodes int) {
 		f.Percent, f.Offset = r.IntN(21)-10, between(r, -5*time.Minute, 5*time.Minute)
 	case BootKill:
 		f.Percent = 1 + r.IntN(60)
-	case Cut, OneWay, ZoneCut, Restart, Pause, SyncError, ReadError, DiskFull, NoSpace, Wipe, OldDisk:
+	case Cut, OneWay, ZoneCut, Restart, Pause, ReadError, DiskFull, NoSpace, Wipe, OldDisk:
 		f.Percent = 0
 	}
 	if f.Kind == ZoneCut || f.Kind == ZoneKill {

@@ -73,14 +73,15 @@ func (r *run) bootOne(ctx context.Context, id string) error {
 // revive boots a node that had to stop.
 func (r *run) revive(ctx context.Context, id string) error {
 	r.note("restart %s", id)
-	if err := r.crash(ctx, 0, id); err != nil {
-		return err
-	}
+	percent := 0
 	for i, f := range r.plan.Faults {
 		if r.nemesis.active[i] && f.Kind == SyncError && f.Nodes[0] == id {
-			r.note("%s has another disk controller", id)
+			percent = f.Percent
 			delete(r.nemesis.active, i)
 		}
+	}
+	if err := r.crash(ctx, percent, id); err != nil {
+		return err
 	}
 	r.apply()
 	return r.bootOne(ctx, id)

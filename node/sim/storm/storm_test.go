@@ -27,10 +27,11 @@ var (
 // what happens at one instant differs from run to run, the promises do not.
 func TestStorm(t *testing.T) {
 	for seed := *first; seed < *first+*seeds; seed++ {
-		r := bubble(t, Draw(seed, 0, 15*time.Second))
-		if r.Acked == 0 || r.Verified == 0 {
-			t.Errorf("seed %d: nothing was acknowledged: the run tests nothing", seed)
-		}
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			if r := bubble(t, Draw(seed, 0, 15*time.Second)); r.Acked == 0 || r.Verified == 0 {
+				t.Error("nothing was acknowledged: the run tests nothing")
+			}
+		})
 	}
 }
 
