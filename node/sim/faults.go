@@ -127,6 +127,7 @@ func (c *Cluster) CrashInBoot(ctx context.Context, id string, operations, unsync
 		err = errors.Join(err, n.Close(ctx))
 	}
 	c.disks[id] = d.replaced(d.snapshot())
+	d.setFault(Healthy)
 	return shot != nil, err
 }
 
