@@ -112,7 +112,7 @@ func (r *run) killBoot(ctx context.Context, f Fault) error {
 	if r.hits(id, SyncError, ReadError, NoSpace) {
 		return nil
 	}
-	early, err := r.c.CrashInBoot(ctx, id, f.Percent, f.Percent)
+	early, err := r.c.CrashInBoot(ctx, id, f.Percent, 100*(f.Percent%2))
 	r.note("%s lost its power while it booted: %t (%v)", id, early, err)
 	return nil
 }
