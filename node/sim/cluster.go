@@ -155,7 +155,7 @@ func (c *Cluster) Crash(ctx context.Context, id string, unsyncedPercent int) err
 	before := c.disks[id]
 	after := before.replaced(before.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: unsyncedPercent, RNG: c.dice()}))
 	err := c.stop(ctx, id)
-	before.setFault(Healthy) // nobody sees it any more, and a database that failed tries again and again
+	before.die()
 	c.disks[id] = after
 	return err
 }

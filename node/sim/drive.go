@@ -40,6 +40,7 @@ type drive struct {
 		held     chan struct{}
 		fault    DiskFault
 		hits     int
+		dead     chan struct{}
 		sized    bool
 		free     int64
 		reserved map[string]int64
@@ -81,6 +82,14 @@ func (d *drive) release() {
 		close(d.mu.held)
 		d.mu.held = nil
 	}
+}
+
+// die keeps a database from going on that nobody can close, because its log failed: its process would be gone. Tables are
+// made without locks.
+func (d *drive) die() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.mu.fault, d.mu.dead = Healthy, make(chan struct{})
 }
 
 func (d *drive) setFault(f DiskFault) {
@@ -182,6 +191,12 @@ func (d *drive) wrap(name string, f vfs.File, err error) (vfs.File, error) {
 // Create implements vfs.FS.
 func (d *drive) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	d.tick()
+	d.mu.Lock()
+	dead := d.mu.dead
+	d.mu.Unlock()
+	if dead != nil && strings.HasSuffix(name, ".sst") {
+		<-dead
+	}
 	if err := d.failing(name, NoSpace); err != nil {
 		return nil, err
 	}

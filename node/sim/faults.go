@@ -128,7 +128,7 @@ func (c *Cluster) CrashInBoot(ctx context.Context, id string, operations, unsync
 		err = errors.Join(err, n.Close(ctx))
 	}
 	c.disks[id] = d.replaced(d.snapshot())
-	d.setFault(Healthy)
+	d.die()
 	return shot != nil, err
 }
 
