@@ -90,6 +90,20 @@ func (c *claims) bar(id uint64, node string) (maybe bool) {
 	return k.holder == node
 }
 
+// giveUp bars nodes from minting, unless one may have done so already.
+func (c *claims) giveUp(id uint64, nodes []string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k := c.mu.open[id]
+	if k.holder != "" {
+		return false
+	}
+	for _, n := range nodes {
+		k.barred[n] = true
+	}
+	return true
+}
+
 // HandleClaim answers a node that is about to mint a write which this one forwarded.
 func (c *Coordinator) HandleClaim(from string, m *wire.Claim) (wire.Message, error) {
 	if !c.claims.take(m.ID, from) {

@@ -35,6 +35,23 @@ func TestClaimIsGivenOnce(t *testing.T) {
 	}
 }
 
+// Nodes that are given up do not mint when they find their way back, be the claim free again; unless they were first.
+func TestClaimsAreGivenUp(t *testing.T) {
+	var c claims
+	c.init(time.Unix(1, 0))
+	id := c.begin()
+	if !c.giveUp(id, []string{"n1", "n2"}) || !c.take(id, "n3") {
+		t.Fatal("no other node may mint")
+	}
+	c.release(id, "n3")
+	if c.take(id, "n1") || c.take(id, "n2") {
+		t.Fatal("a node that was given up took the claim")
+	}
+	if late := c.begin(); !c.take(late, "n1") || c.giveUp(late, []string{"n1", "n2"}) {
+		t.Fatal("a node that may have minted was given up")
+	}
+}
+
 // What an earlier life of the process forwarded is no claim of this one.
 func TestClaimsOfAnEarlierLife(t *testing.T) {
 	var before, after claims

@@ -261,6 +261,9 @@ func AsError(err error) error {
 		return &Error{Code: CodeNotReady, Detail: "the disk of this node does not sync", Retryable: true, Err: err}
 	case errors.Is(err, store.ErrDiskFull):
 		return &Error{Code: CodeDiskFull, Detail: err.Error(), Retryable: true, Err: err}
+	case errors.Is(err, store.ErrFailed):
+		// A sync that failed may have left the write on the disk all the same, and it is read again after the next boot.
+		return &Error{Code: CodeNotReady, Detail: "the disk of this node failed; the node stops", Retryable: true, MaybeStored: true, Err: err}
 	case errors.Is(err, store.ErrClosed):
 		return &Error{Code: CodeNotReady, Detail: "the node is stopping", Retryable: true, Err: err}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):

@@ -93,8 +93,9 @@ func (c *Coordinator) forward(ctx context.Context, p plan, req WriteRequest, nod
 			f.ask(ctx)
 		case <-slow.C:
 			slow.Reset(hedgeAfter)
-			if f.next == len(order) && standIn && c.claims.holder(id) == "" {
-				// They may be paused, or cut off behind an open connection. A write does not wait for that.
+			if f.next == len(order) && standIn && c.claims.giveUp(id, order) {
+				// They may be paused, or cut off behind an open connection. A write does not wait for that, and nobody would
+				// hear of what they do with it later.
 				return outcome{}, f.failed
 			}
 			f.ask(ctx)
@@ -139,6 +140,7 @@ func (f *forwarding) lost(a reply) error {
 	if f.failed.heard(a.err) {
 		if refused(a.err) != "" {
 			f.c.claims.release(f.id, a.node)
+			f.c.claims.bar(f.id, a.node) // the request may arrive there again
 			return nil
 		}
 		if f.c.claims.bar(f.id, a.node) {

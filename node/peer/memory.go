@@ -24,6 +24,9 @@ type Faults struct {
 	// Duplicate is the probability that a request arrives twice. Both are answered; the first answer
 	// counts.
 	Duplicate float64
+	// Late is the probability that a message takes LateBy longer, so that later ones overtake it.
+	Late   float64
+	LateBy time.Duration
 }
 
 // NetworkOptions are what a memory network is made of. Zero fields take the default in brackets.
@@ -63,6 +66,8 @@ type Network struct {
 		cuts      map[[2]string]bool
 		sessions  map[[2]*Endpoint]bool
 		taken     map[int64]struct{}
+		// held nodes stand still; a channel is closed when its node goes on.
+		held map[string]chan struct{}
 	}
 }
 
@@ -90,6 +95,7 @@ func NewNetwork(o NetworkOptions) *Network {
 	n.mu.cuts = map[[2]string]bool{}
 	n.mu.sessions = map[[2]*Endpoint]bool{}
 	n.mu.taken = map[int64]struct{}{}
+	n.mu.held = map[string]chan struct{}{}
 	return n
 }
 
@@ -105,6 +111,42 @@ func (n *Network) SetLink(from, to string, f Faults) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.mu.links[[2]string{from, to}] = f
+}
+
+// ClearLinks undoes all SetLink.
+func (n *Network) ClearLinks() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	clear(n.mu.links)
+}
+
+// Hold keeps back all that the node sends and is sent, until Release; then it arrives, in an order of its own.
+func (n *Network) Hold(node string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.mu.held[node] == nil {
+		n.mu.held[node] = make(chan struct{})
+	}
+}
+
+// Release undoes Hold.
+func (n *Network) Release(node string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if held := n.mu.held[node]; held != nil {
+		close(held)
+		delete(n.mu.held, node)
+	}
+}
+
+// holder returns what to wait for before a message passes, nil if nothing.
+func (n *Network) holder(from, to string) chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if held := n.mu.held[from]; held != nil {
+		return held
+	}
+	return n.mu.held[to]
 }
 
 // Cut swallows all that goes from a to b or back, messages on their way included.
@@ -198,6 +240,9 @@ func (n *Network) draw(from, to, purpose string, payload []byte) fate {
 	out.lost = r.Float64() < f.Loss
 	if out.twice = r.Float64() < f.Duplicate; out.twice {
 		out.again = reserve()
+	}
+	if f.Late > 0 && r.Float64() < f.Late {
+		out.first.after += f.LateBy
 	}
 	return out
 }
@@ -356,7 +401,7 @@ func (x *exchange) send() bool {
 	deliver := func(s slot) func() {
 		return func() {
 			defer n.release(s)
-			if x.from.sleep(s.after) && !f.lost {
+			if x.from.travel(s, x.node) && !f.lost {
 				x.arrive()
 			}
 		}
@@ -374,6 +419,24 @@ func (e *Endpoint) sleep(d time.Duration) bool {
 	case <-e.dispatcher.ctx.Done():
 	}
 	return e.dispatcher.ctx.Err() == nil
+}
+
+// travel is sleep, and waits while one of the ends stands still. What was held is delivered one by one.
+func (e *Endpoint) travel(s slot, to string) bool {
+	if !e.sleep(s.after) {
+		return false
+	}
+	for held := e.n.holder(e.id, to); held != nil; held = e.n.holder(e.id, to) {
+		select {
+		case <-held:
+		case <-e.dispatcher.ctx.Done():
+			return false
+		}
+		if !e.sleep(time.Duration(s.at%int64(time.Millisecond)) + 1) {
+			return false
+		}
+	}
+	return true
 }
 
 // arrive hands the request to whoever bears the node's name now.
@@ -437,7 +500,7 @@ func (x *exchange) answer(to *Endpoint, reply wire.Message) {
 	f := n.draw(to.id, x.from.id, "reply", payload)
 	n.release(f.again)
 	defer n.release(f.first)
-	if !to.sleep(f.first.after) {
+	if !to.travel(f.first, x.from.id) {
 		return // Close has told the caller.
 	}
 	if cut, _ := n.path(to.id, x.from.id); cut {

@@ -46,7 +46,8 @@ type Cluster struct {
 	rng     *rand.ChaCha8
 	Network *peer.Network
 	air     *air
-	disks   map[string]*vfs.MemFS
+	disks   map[string]*drive
+	clocks  map[string]*clock
 	// mu guards the nodes that run, so that clients may look one up at any time.
 	mu struct {
 		sync.RWMutex
@@ -67,11 +68,11 @@ func New(o Options) *Cluster {
 	c := &Cluster{
 		o: o, rng: rng, air: newAir(),
 		Network: peer.NewNetwork(peer.NetworkOptions{Rand: fork(rng), Logger: o.Logger, Now: o.Now}),
-		disks:   make(map[string]*vfs.MemFS),
+		disks:   make(map[string]*drive), clocks: make(map[string]*clock),
 	}
 	c.mu.nodes = make(map[string]*node.Node)
 	for _, n := range o.Config.Nodes {
-		c.disks[n.ID] = vfs.NewCrashableMem()
+		c.disks[n.ID], c.clocks[n.ID] = newDrive(vfs.NewCrashableMem()), &clock{base: o.Now}
 	}
 	return c
 }
@@ -97,16 +98,18 @@ func (c *Cluster) Start(ctx context.Context, id string) error {
 }
 
 // Boot boots a node from its disk and does not wait until it is ready: it may never be, alone.
-func (c *Cluster) Boot(ctx context.Context, id string) error {
+func (c *Cluster) Boot(ctx context.Context, id string) error { return c.boot(ctx, id, false) }
+
+func (c *Cluster) open(ctx context.Context, id string, reset bool) (*node.Node, error) {
 	if c.Node(id) != nil {
-		return fmt.Errorf("sim: node %s is running", id)
+		return nil, fmt.Errorf("sim: node %s is running", id)
 	}
 	n, err := node.Open(ctx, node.Options{
-		Cluster: c.o.Config, ID: id, Logger: c.o.Logger,
+		Cluster: c.o.Config, ID: id, Logger: c.o.Logger, ResetUnusable: reset,
 		Fatal:    func(err error) { c.o.Fatal(id, err) },
 		Builtins: c.o.Builtins, LawRounds: lawRounds,
 		Seams: node.Seams{
-			Now: c.o.Now, Rand: &lockedReader{r: fork(c.rng)}, FS: c.disks[id], ModuleCache: c.o.ModuleCache,
+			Now: c.clocks[id].now, Rand: &lockedReader{r: fork(c.rng)}, FS: c.disks[id], ModuleCache: c.o.ModuleCache,
 			Listen: func(string) (net.Listener, error) { return nil, nil },
 			Transport: func(p peer.Options) (node.Transport, error) {
 				return c.Network.Attach(p.Hello, p.Handler, p.Admit), nil
@@ -115,12 +118,9 @@ func (c *Cluster) Boot(ctx context.Context, id string) error {
 		},
 	})
 	if err != nil {
-		return fmt.Errorf("sim: start %s: %w", id, err)
+		return nil, fmt.Errorf("sim: start %s: %w", id, err)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.mu.nodes[id] = n
-	return nil
+	return n, nil
 }
 
 // StartAll boots every node that is down and waits until all are ready.
@@ -150,12 +150,12 @@ func (c *Cluster) Node(id string) *node.Node {
 }
 
 // Crash takes the power from a node: of what it had not synced, the given percentage survives, in
-// pieces. Start boots it again.
+// pieces. Start boots it again. A pause ends with it.
 func (c *Cluster) Crash(ctx context.Context, id string, unsyncedPercent int) error {
-	var seed [32]byte
-	_, _ = c.rng.Read(seed[:]) // never fails
-	after := c.disks[id].CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: unsyncedPercent, RNG: rand.New(rand.NewChaCha8(seed))})
+	before := c.disks[id]
+	after := before.replaced(before.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: unsyncedPercent, RNG: c.dice()}))
 	err := c.stop(ctx, id)
+	before.die()
 	c.disks[id] = after
 	return err
 }
@@ -171,11 +171,16 @@ func (c *Cluster) stop(ctx context.Context, id string) error {
 	if n == nil {
 		return nil
 	}
-	return n.Close(ctx)
+	c.disks[id].release()
+	err := n.Close(ctx)
+	c.Resume(id)
+	return err
 }
 
 // Wipe empties the disk of a node that is down.
-func (c *Cluster) Wipe(id string) { c.disks[id] = vfs.NewCrashableMem() }
+func (c *Cluster) Wipe(id string) {
+	c.disks[id] = c.disks[id].replaced(vfs.NewCrashableMem())
+}
 
 // Backup copies the disk of a node that is down.
 func (c *Cluster) Backup(id string) *vfs.MemFS {
@@ -183,7 +188,9 @@ func (c *Cluster) Backup(id string) *vfs.MemFS {
 }
 
 // Restore puts a copy made by Backup in the place of a node's disk.
-func (c *Cluster) Restore(id string, backup *vfs.MemFS) { c.disks[id] = backup }
+func (c *Cluster) Restore(id string, backup *vfs.MemFS) {
+	c.disks[id] = c.disks[id].replaced(backup)
+}
 
 // Link is a way through the network, in one direction.
 type Link struct{ From, To string }
@@ -263,12 +270,14 @@ type air struct {
 		sync.Mutex
 		stations map[string]*station
 		cuts     map[Link]bool
+		paused   map[string]bool
 	}
 }
 
 func newAir() *air {
 	a := &air{}
 	a.mu.stations, a.mu.cuts = make(map[string]*station), make(map[Link]bool)
+	a.mu.paused = make(map[string]bool)
 	return a
 }
 
@@ -280,6 +289,12 @@ func (a *air) cut(links []Link) {
 	}
 }
 
+func (a *air) pause(id string, paused bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.mu.paused[id] = paused
+}
+
 func (a *air) heal() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -289,7 +304,7 @@ func (a *air) heal() {
 // hears reports whether to hears from, which a failure detector that probes does only if both ways are open; a.mu is
 // held.
 func (a *air) hears(from, to string) bool {
-	return a.mu.stations[from] != nil && !a.mu.cuts[Link{from, to}] && !a.mu.cuts[Link{to, from}]
+	return a.mu.stations[from] != nil && !a.mu.cuts[Link{from, to}] && !a.mu.cuts[Link{to, from}] && !a.mu.paused[from] && !a.mu.paused[to]
 }
 
 func (a *air) station(id string) *station {

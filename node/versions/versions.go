@@ -226,10 +226,14 @@ const fetchTimeout = 10 * time.Second
 // Fetch returns a module from this disk or, verified by its hash, from any node that has it; then it
 // is kept here too.
 func (r *Resolvers) Fetch(ctx context.Context, sha [32]byte) ([]byte, error) {
-	if b, ok, err := r.s.Modules.Module(sha); ok || err != nil {
-		return b, err
+	b, ok, err := r.s.Modules.Module(sha)
+	if ok {
+		return b, nil
 	}
 	var errs []error
+	if err != nil { // a copy that cannot be read is replaced by another member's
+		errs = append(errs, fmt.Errorf("this node's copy: %w", err))
+	}
 	for _, m := range r.s.Catalog.View().Members {
 		if m.ID == r.s.Self {
 			continue

@@ -27,6 +27,8 @@ type blobs struct {
 	mu   sync.Mutex
 	byID map[[32]byte][]byte
 	meta map[string][]byte
+	// sick is what reading answers.
+	sick error
 }
 
 func (b *blobs) PutModule(sha [32]byte, content []byte) error {
@@ -72,6 +74,9 @@ func (b *blobs) PutMeta(name string, value []byte) error {
 func (b *blobs) Module(sha [32]byte) ([]byte, bool, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.sick != nil {
+		return nil, false, b.sick
+	}
 	content, ok := b.byID[sha]
 	return content, ok, nil
 }
@@ -270,5 +275,22 @@ func TestServeTellsWhetherItCompiles(t *testing.T) {
 		if e, ok := errors.AsType[*peer.Error](err); !ok || e.Code != string(coordinator.CodeResolverInvalid) {
 			t.Errorf("%v", err)
 		}
+	}
+}
+
+// TestUnreadableModule: a copy that this disk cannot read is replaced by another member's.
+func TestUnreadableModule(t *testing.T) {
+	f := newFixture(t)
+	module := []byte("a module")
+	sha := sha256.Sum256(module)
+	f.blobs.sick = errors.New("corrupt")
+	if _, err := f.Fetch(t.Context(), sha); !errors.Is(err, f.blobs.sick) {
+		t.Errorf("with no other copy: %v", err)
+	}
+	f.others.answers["n3"] = func(context.Context, wire.Message) (wire.Message, error) {
+		return &wire.ModuleReply{Found: true, Module: module}, nil
+	}
+	if got, err := f.Fetch(t.Context(), sha); err != nil || string(got) != "a module" || f.blobs.byID[sha] == nil {
+		t.Errorf("%q, %v", got, err)
 	}
 }

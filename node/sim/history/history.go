@@ -103,6 +103,9 @@ const (
 	Counter
 	// Any values may be there.
 	Any
+	// Written: any value that was written may be there, and one must if one was acknowledged. It is for clocks that are
+	// wrong.
+	Written
 )
 
 // Verdict is what a history allows a key to be in the end.
@@ -133,6 +136,9 @@ func Judge(rule Rule, history []Operation, final []string) (Verdict, []string) {
 		v = counter(history, final)
 	case Any:
 		return v, nil
+	case Written:
+		v = union(history)
+		v.Required = newest(history, final).Required
 	}
 	return v, append(v.violations(history, final), phantoms(history)...)
 }

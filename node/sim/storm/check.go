@@ -14,6 +14,13 @@ import (
 	"dynamo/node/sim/history"
 )
 
+func (r *run) rule(keyspace string) history.Rule {
+	if keyspace == newest && r.plan.Skewed() {
+		return history.Written
+	}
+	return r.workload(keyspace).rule
+}
+
 // check ends all faults and compares the end with the histories.
 func (r *run) check(ctx context.Context) error {
 	r.note("all faults end")
@@ -117,7 +124,7 @@ func (r *run) checkKey(ctx context.Context, k name) error {
 				return err
 			}
 		}
-		verdict, wrong := history.Judge(r.workload(k.keyspace).rule, operations, final)
+		verdict, wrong := history.Judge(r.rule(k.keyspace), operations, final)
 		for _, w := range wrong {
 			r.violation(promise(w), k.String(), "%s: %s", v.node, w)
 		}

@@ -103,7 +103,7 @@ func (c *client) classify(k name, o history.Operation, err error) (history.Outco
 	case coordinator.CodeTooManySiblings, coordinator.CodeOverloaded, coordinator.CodeQuorumUnmet, coordinator.CodeNotReady, coordinator.CodeDiskFull:
 		excused = true
 	case coordinator.CodeBadContext:
-		excused = c.since()-o.Seen >= contextLifetime-clockSlack
+		excused = c.since()-o.Seen >= contextLifetime-clockSlack || c.plan.Skewed()
 	case coordinator.CodePreconditionFailed:
 		excused = o.Guarded
 	case coordinator.CodeKeyspaceUnknown:

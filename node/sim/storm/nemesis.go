@@ -19,18 +19,40 @@ func calm() peer.Faults {
 // moment is when a fault begins or ends.
 type moment struct {
 	at    time.Duration
-	begin bool
+	act   func(ctx context.Context, fault int) error
 	fault int
+}
+
+// nemesis is what the goroutine of Run remembers of the faults.
+type nemesis struct {
+	// active are the faults, by their number in the plan, that have begun and not ended.
+	active map[int]bool
+	// backups are old disks, by the number of the fault that they are for.
+	backups map[int]backup
+	// damaged are nodes whose database may be unusable.
+	damaged map[string]bool
+}
+
+// arm prepares what must be there before nodes boot.
+func (r *run) arm() {
+	r.nemesis = nemesis{active: map[int]bool{}, backups: map[int]backup{}, damaged: map[string]bool{}}
+	if r.plan.has(DiskFull, NoSpace) {
+		for _, id := range r.ids() {
+			r.c.SetFree(id, roomy)
+		}
+	}
 }
 
 // play breaks things by the plan until its length is over. All that is broken then is left as it is.
 func (r *run) play(ctx context.Context) error {
 	var moments []moment
 	for i, f := range r.plan.Faults {
-		moments = append(moments, moment{f.At, true, i}, moment{f.At + f.For, false, i})
+		if f.Kind == OldDisk {
+			moments = append(moments, moment{f.At / 2, r.copyDisk, i})
+		}
+		moments = append(moments, moment{f.At, r.begin, i}, moment{f.At + f.For, r.end, i})
 	}
 	slices.SortStableFunc(moments, func(a, b moment) int { return cmp.Compare(a.at, b.at) })
-	active := make(map[int]bool)
 	for _, m := range moments {
 		if m.at >= r.plan.Length {
 			break
@@ -38,19 +60,8 @@ func (r *run) play(ctx context.Context) error {
 		if err := r.until(ctx, m.at); err != nil {
 			return err
 		}
-		f := r.plan.Faults[m.fault]
-		if !m.begin && !active[m.fault] {
-			continue // it was ended early, or could not begin
-		}
-		var err error
-		if m.begin {
-			err = r.begin(ctx, f, active, m.fault)
-		} else {
-			delete(active, m.fault)
-			err = r.end(ctx, f, active)
-		}
-		if err != nil {
-			return fmt.Errorf("%v: %w", f, err)
+		if err := m.act(ctx, m.fault); err != nil {
+			return fmt.Errorf("%v: %w", r.plan.Faults[m.fault], err)
 		}
 	}
 	return r.until(ctx, r.plan.Length)
@@ -62,11 +73,7 @@ func (r *run) until(ctx context.Context, at time.Duration) error {
 		select {
 		case <-time.After(at - r.since()):
 		case id := <-r.fatal:
-			r.note("restart %s", id)
-			if err := r.crash(ctx, id, 0); err != nil {
-				return err
-			}
-			if err := r.c.Boot(ctx, id); err != nil {
+			if err := r.revive(ctx, id); err != nil {
 				return err
 			}
 		case <-ctx.Done():
@@ -76,70 +83,102 @@ func (r *run) until(ctx context.Context, at time.Duration) error {
 	return nil
 }
 
-func (r *run) begin(ctx context.Context, f Fault, active map[int]bool, i int) error {
-	if f.Kind == Wipe {
-		return r.wipe(ctx, f, active, i)
+// begin lets a fault happen.
+func (r *run) begin(ctx context.Context, i int) error {
+	f := r.plan.Faults[i]
+	switch f.Kind {
+	case Wipe, FlipTables, FlipLogs, OldDisk:
+		return r.lose(ctx, f, i)
 	}
 	r.note("begin %s", f)
 	r.report.Faults[f.Kind]++
-	active[i] = true
+	r.nemesis.active[i] = true
+	r.apply()
 	switch f.Kind {
-	case Cut, OneWay:
-		r.cut(active)
-	case Weather:
-		r.weather(active)
-	case Kill:
-		for _, id := range f.Nodes {
-			if err := r.crash(ctx, id, f.Percent); err != nil {
-				return err
-			}
-		}
+	case Kill, ZoneKill, Blackout:
+		return r.crash(ctx, f.Percent, f.Nodes...)
 	case Restart:
 		for _, id := range f.Nodes {
 			if err := r.c.Stop(ctx, id); err != nil {
 				return err
 			}
 		}
+	case Bounce:
+		return r.bounce(ctx, f)
+	case BootKill:
+		return r.killBoot(ctx, f)
 	}
 	return nil
 }
 
-// wipe empties a disk once everything is whole: what was acknowledged lies on W disks, and on one alone from then on.
-func (r *run) wipe(ctx context.Context, f Fault, active map[int]bool, i int) error {
-	r.hold()
-	defer r.release()
-	clear(active)
-	if err := r.becomeWhole(ctx); err != nil {
-		return err
+// end ends a fault, unless that was done early or it could not begin.
+func (r *run) end(ctx context.Context, i int) error {
+	if !r.nemesis.active[i] {
+		return nil
 	}
-	r.note("begin %s", f)
-	r.report.Faults[f.Kind]++
-	active[i] = true
-	if err := r.crash(ctx, f.Nodes[0], 0); err != nil {
-		return err
-	}
-	r.c.Wipe(f.Nodes[0])
-	return nil
+	delete(r.nemesis.active, i)
+	r.note("end %s", r.plan.Faults[i])
+	r.apply()
+	return r.boot(ctx)
 }
 
-func (r *run) end(ctx context.Context, f Fault, active map[int]bool) error {
-	r.note("end %s", f)
-	switch f.Kind {
-	case Cut, OneWay:
-		r.cut(active)
-	case Weather:
-		r.weather(active)
-	default:
-		return r.boot(ctx, active)
+// hits reports whether an active fault of one of the kinds hits a node.
+func (r *run) hits(id string, kinds ...FaultKind) bool {
+	for i := range r.nemesis.active {
+		if f := r.plan.Faults[i]; slices.Contains(kinds, f.Kind) && slices.Contains(f.Nodes, id) {
+			return true
+		}
 	}
-	return nil
+	return false
+}
+
+// apply makes network, clocks and disks as the active faults want them.
+func (r *run) apply() {
+	r.cut()
+	now := calm()
+	r.c.Fair()
+	for i, f := range r.plan.Faults {
+		late := time.Duration(f.Percent) * time.Millisecond
+		switch {
+		case !r.nemesis.active[i]:
+		case f.Kind == Weather:
+			now.MaxDelay, now.Loss, now.Duplicate = late, 0.05, 0.05
+		case f.Kind == Slow:
+			r.c.Slow(peer.Faults{MinDelay: late, MaxDelay: 2 * late}, f.Nodes...)
+		case f.Kind == Reorder:
+			tangled := calm()
+			tangled.Late, tangled.LateBy = 1/3., 10*late
+			r.c.Slow(tangled, f.Nodes...)
+		}
+	}
+	r.c.Network.SetFaults(now)
+	for _, id := range r.ids() {
+		if r.c.Node(id) != nil && r.hits(id, Pause) { // one that is down could not be booted
+			r.c.Pause(id)
+		} else {
+			r.c.Resume(id)
+		}
+		r.applyClock(id)
+		r.applyDisk(id)
+	}
+}
+
+func (r *run) applyClock(id string) {
+	var offset time.Duration
+	var drift float64
+	for i, f := range r.plan.Faults {
+		if r.nemesis.active[i] && f.Kind == Clock && slices.Contains(f.Nodes, id) {
+			offset, drift = f.Offset, float64(f.Percent)/100
+		}
+	}
+	r.c.SetClock(id, offset, drift)
 }
 
 // cut makes the network as the active faults want it.
-func (r *run) cut(active map[int]bool) {
+func (r *run) cut() {
 	r.c.Heal()
 	for i, f := range r.plan.Faults {
-		if !active[i] || f.Kind != Cut && f.Kind != OneWay {
+		if !r.nemesis.active[i] || f.Kind != Cut && f.Kind != ZoneCut && f.Kind != OneWay {
 			continue
 		}
 		for _, a := range f.Nodes {
@@ -148,51 +187,12 @@ func (r *run) cut(active map[int]bool) {
 					continue
 				}
 				r.c.CutLinks(sim.Link{From: a, To: b})
-				if f.Kind == Cut {
+				if f.Kind != OneWay {
 					r.c.CutLinks(sim.Link{From: b, To: a})
 				}
 			}
 		}
 	}
-}
-
-func (r *run) weather(active map[int]bool) {
-	now := calm()
-	for i, f := range r.plan.Faults {
-		if active[i] && f.Kind == Weather {
-			now.MaxDelay, now.Loss, now.Duplicate = time.Duration(f.Percent)*time.Millisecond, 0.05, 0.05
-		}
-	}
-	r.c.Network.SetFaults(now)
-}
-
-// boot starts the nodes that are down and that no active fault holds down.
-func (r *run) boot(ctx context.Context, active map[int]bool) error {
-	for _, id := range r.ids() {
-		held := r.c.Node(id) != nil
-		for i, f := range r.plan.Faults {
-			held = held || active[i] && slices.Contains(f.Nodes, id) && (f.Kind == Kill || f.Kind == Restart || f.Kind == Wipe)
-		}
-		if held {
-			continue
-		}
-		r.note("boot %s", id)
-		if err := r.c.Boot(ctx, id); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// crash takes the power from a node, if it runs.
-func (r *run) crash(ctx context.Context, id string, percent int) error {
-	if r.c.Node(id) == nil {
-		return nil
-	}
-	if err := r.c.Crash(ctx, id, percent); err != nil {
-		r.note("%s closes after its power is gone: %v", id, err)
-	}
-	return nil
 }
 
 func (r *run) ids() []string {
@@ -208,9 +208,9 @@ const patience = 3 * time.Minute
 
 // becomeWhole ends all faults and waits until every primary holds the same and no hints are left.
 func (r *run) becomeWhole(ctx context.Context) error {
-	r.cut(nil)
-	r.weather(nil)
-	if err := r.boot(ctx, nil); err != nil {
+	clear(r.nemesis.active)
+	r.apply()
+	if err := r.boot(ctx); err != nil {
 		return err
 	}
 	began, why := r.since(), ""

@@ -16,17 +16,49 @@ type FaultKind string
 const (
 	// Cut parts Nodes from all others.
 	Cut FaultKind = "cut"
+	// ZoneCut is Cut of all nodes of a zone.
+	ZoneCut FaultKind = "zone-cut"
 	// OneWay swallows all that Nodes send, not what they are sent.
 	OneWay FaultKind = "one-way"
 	// Kill takes the power from a node: of what was not synced Percent survives, in pieces.
 	Kill FaultKind = "kill"
+	// ZoneKill is Kill of all nodes of a zone, Blackout of all nodes.
+	ZoneKill FaultKind = "zone-kill"
+	Blackout FaultKind = "blackout"
 	// Restart stops a node in good order.
 	Restart FaultKind = "restart"
-	// Wipe kills a node and gives it an empty disk. Everything is whole before.
-	Wipe FaultKind = "wipe"
+	// Bounce takes the power from a node and gives it back, several times within a second.
+	Bounce FaultKind = "bounce"
+	// BootKill takes the power from a node, and again while it boots, after Percent writes and syncs of its disk.
+	BootKill FaultKind = "boot-kill"
+	// Pause makes nodes stand still: what they send, are sent and log is held, and delivered in the end.
+	Pause FaultKind = "pause"
 	// Weather makes the whole network slow and bad: messages are late by Percent milliseconds at the most, one of 20 is lost, one
 	// of 20 arrives twice.
 	Weather FaultKind = "weather"
+	// Slow makes messages to and from Nodes late by Percent milliseconds at the least and twice that at the most.
+	Slow FaultKind = "slow"
+	// Reorder makes every third message to and from Nodes late by ten times Percent milliseconds.
+	Reorder FaultKind = "reorder"
+	// Clock puts the wall clocks of Nodes off by Offset, and by Percent percent from then on.
+	Clock FaultKind = "clock"
+	// SyncError makes syncs of the log of a node fail, until it stops and is booted again; of what was not synced Percent
+	// survives.
+	SyncError FaultKind = "sync-error"
+	// ReadError makes reads of tables fail.
+	ReadError FaultKind = "read-error"
+	// DiskFull leaves nothing of a disk to write to but the reserve that a node keeps.
+	DiskFull FaultKind = "disk-full"
+	// NoSpace leaves nothing at all: writes fail, and the node does not boot before the end.
+	NoSpace FaultKind = "no-space"
+	// Wipe kills a node and gives it an empty disk. Everything is whole before, as it is for the next ones, which lose a
+	// copy, too.
+	Wipe FaultKind = "wipe"
+	// FlipTables turns a bit round in each table of a node, FlipLogs in each log.
+	FlipTables FaultKind = "flip-tables"
+	FlipLogs   FaultKind = "flip-logs"
+	// OldDisk kills a node and gives it the disk that it had at half of At.
+	OldDisk FaultKind = "old-disk"
 )
 
 // Fault is one thing that goes wrong.
@@ -36,6 +68,8 @@ type Fault struct {
 	// Nodes are hit.
 	Nodes   []string `json:",omitempty"`
 	Percent int      `json:",omitempty"`
+	// Offset is what a clock jumps by.
+	Offset time.Duration `json:",omitempty"`
 }
 
 // String is a line of a schedule.
@@ -44,8 +78,11 @@ func (f Fault) String() string {
 	if len(f.Nodes) > 0 {
 		s += " " + strings.Join(f.Nodes, " ")
 	}
-	if f.Percent > 0 {
+	if f.Percent != 0 {
 		s += fmt.Sprintf(" %d%%", f.Percent)
+	}
+	if f.Offset != 0 {
+		s += fmt.Sprintf(" by %v", f.Offset)
 	}
 	return s
 }
@@ -63,6 +100,14 @@ type Plan struct {
 	Faults []Fault
 }
 
+// has reports whether a fault of one of the kinds is planned.
+func (p Plan) has(kinds ...FaultKind) bool {
+	return slices.ContainsFunc(p.Faults, func(f Fault) bool { return slices.Contains(kinds, f.Kind) })
+}
+
+// Skewed reports whether clocks go wrong, so that the newest value may be another than the last that was written.
+func (p Plan) Skewed() bool { return p.has(Clock) }
+
 // Draw makes the plan of a seed. Nodes 0 draws their number, too.
 func Draw(seed uint64, nodes int, length time.Duration) Plan {
 	r := rand.New(rand.NewPCG(seed, 0x706c616e))
@@ -70,31 +115,67 @@ func Draw(seed uint64, nodes int, length time.Duration) Plan {
 		nodes = 3 + r.IntN(5)
 	}
 	p := Plan{Seed: seed, Nodes: nodes, Length: length, Clients: 3 + r.IntN(6), Keys: 2 + r.IntN(8)}
-	kinds := []FaultKind{Cut, Cut, OneWay, Kill, Kill, Restart, Weather}
-	between := func(a, b time.Duration) time.Duration { return a + time.Duration(r.Int64N(int64(b-a))) }
-	for t := between(0, 3*time.Second); t < length; t += between(100*time.Millisecond, 4*time.Second) {
-		f := Fault{Kind: kinds[r.IntN(len(kinds))], At: t, For: between(100*time.Millisecond, 8*time.Second)}
-		if r.IntN(12) == 0 {
-			f.Kind = Wipe
-		}
-		hit := 1
-		switch f.Kind {
-		case Cut, OneWay:
-			hit = 1 + r.IntN(nodes/2)
-		case Kill:
-			f.Percent = r.IntN(101)
-			if r.IntN(4) == 0 {
-				hit = 1 + r.IntN(nodes)
-			}
-		case Weather:
-			hit, f.Percent = 0, 1+r.IntN(200)
-		}
-		for _, i := range r.Perm(nodes)[:hit] {
-			f.Nodes = append(f.Nodes, fmt.Sprint("n", i+1))
-		}
-		slices.Sort(f.Nodes)
+	kinds := Kinds()
+	if r.IntN(4) > 0 { // in most runs clocks are right, so that more can be asked of them
+		kinds = slices.DeleteFunc(kinds, func(k FaultKind) bool { return k == Clock })
+	}
+	for t := between(r, 0, 3*time.Second); t < length; t += between(r, 100*time.Millisecond, 4*time.Second) {
+		f := Fault{Kind: kinds[r.IntN(len(kinds))], At: t, For: between(r, 100*time.Millisecond, 8*time.Second)}
+		f.draw(r, nodes)
 		p.Faults = append(p.Faults, f)
 	}
 	slices.SortStableFunc(p.Faults, func(a, b Fault) int { return cmp.Compare(a.At, b.At) })
 	return p
+}
+
+func between(r *rand.Rand, a, b time.Duration) time.Duration {
+	return a + time.Duration(r.Int64N(int64(b-a)))
+}
+
+// Kinds lists what is drawn from, some of it twice. A new kind stands at the end.
+func Kinds() []FaultKind {
+	return []FaultKind{
+		Cut, Cut, OneWay, Kill, Kill, Kill, Restart, Weather, Wipe, Pause, Pause, Slow, Reorder, Clock, SyncError, ReadError, DiskFull,
+		NoSpace, FlipTables, FlipLogs, OldDisk, ZoneCut, ZoneKill, Blackout, Bounce, BootKill,
+	}
+}
+
+// draw decides whom a fault hits and how hard.
+func (f *Fault) draw(r *rand.Rand, nodes int) {
+	hit := 1
+	switch f.Kind {
+	case Cut, OneWay, Slow, Reorder, Pause:
+		hit = 1 + r.IntN(nodes/2)
+	case Kill:
+		if r.IntN(4) == 0 {
+			hit = 1 + r.IntN(nodes)
+		}
+	case Blackout:
+		hit = nodes
+	case Weather:
+		hit = 0
+	case Clock, DiskFull:
+		hit = 1 + r.IntN(nodes)
+	}
+	f.Percent = r.IntN(101)
+	switch f.Kind {
+	case Weather, Slow, Reorder:
+		f.Percent = 1 + r.IntN(200)
+	case Clock:
+		f.Percent, f.Offset = r.IntN(21)-10, between(r, -5*time.Minute, 5*time.Minute)
+	case BootKill:
+		f.Percent = 1 + r.IntN(60)
+	case Cut, OneWay, ZoneCut, Restart, Pause, ReadError, DiskFull, NoSpace, Wipe, OldDisk:
+		f.Percent = 0
+	}
+	if f.Kind == ZoneCut || f.Kind == ZoneKill {
+		for i := r.IntN(3); i < nodes; i += 3 { // as sim.Config deals out zones
+			f.Nodes = append(f.Nodes, fmt.Sprint("n", i+1))
+		}
+		return
+	}
+	for _, i := range r.Perm(nodes)[:hit] {
+		f.Nodes = append(f.Nodes, fmt.Sprint("n", i+1))
+	}
+	slices.Sort(f.Nodes)
 }

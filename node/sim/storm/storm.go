@@ -11,6 +11,7 @@ import (
 	"hash"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dynamo/node/config"
@@ -88,7 +89,9 @@ type Report struct {
 	// Watched is what the watcher saw of the nodes' disks.
 	Watched Watched
 	// Faults counts what was done, by kind.
-	Faults     map[FaultKind]int
+	Faults map[FaultKind]int
+	// SetAside counts databases that were unusable after damage.
+	SetAside   int
 	Violations []Violation
 	// Digest is a hash of everything that clients and nemesis saw and when: equal runs have equal ones.
 	Digest string
@@ -121,6 +124,9 @@ type run struct {
 	}
 	// fatal are nodes that must not go on.
 	fatal chan string
+	// deaths counts them.
+	deaths  atomic.Int64
+	nemesis nemesis
 }
 
 func (r *run) since() time.Duration { return r.o.Now().Sub(r.began) }
@@ -209,6 +215,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		Config: c, Seed: o.Plan.Seed, Logger: o.Logger, Now: o.Now, ModuleCache: o.ModuleCache, Builtins: r.builtins,
 		Fatal: r.died,
 	})
+	r.arm()
 	if err := r.c.StartAll(ctx); err != nil {
 		return r.report, errors.Join(err, r.c.Close(ctx))
 	}
@@ -253,6 +260,7 @@ func (r *run) release() {
 }
 
 func (r *run) died(id string, err error) {
+	r.deaths.Add(1)
 	r.note("%s must stop: %v", id, err)
 	select {
 	case r.fatal <- id:

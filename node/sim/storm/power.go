@@ -1,0 +1,180 @@
+package storm
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"dynamo/node/sim"
+	"dynamo/node/store"
+)
+
+const (
+	// roomy and low are what is left of a disk, in bytes.
+	roomy = 500 << 20
+	low   = 10 << 20
+)
+
+// backup is a disk as it was.
+type backup struct {
+	at   time.Duration
+	disk *vfs.MemFS
+}
+
+// crash takes the power from nodes, of those that run.
+func (r *run) crash(ctx context.Context, percent int, ids ...string) error {
+	for _, id := range ids {
+		if r.c.Node(id) == nil {
+			continue
+		}
+		if err := r.c.Crash(ctx, id, percent); err != nil {
+			r.note("%s closes after its power is gone: %v", id, err)
+		}
+	}
+	return ctx.Err()
+}
+
+// boot starts the nodes that are down and that no active fault holds down.
+func (r *run) boot(ctx context.Context) error {
+	for _, id := range r.ids() {
+		if r.c.Node(id) != nil || r.hits(id, Kill, ZoneKill, Blackout, Restart, BootKill, Wipe, FlipTables, FlipLogs, OldDisk) {
+			continue
+		}
+		if err := r.bootOne(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bootOne boots a node as an operator would: a database that cannot be used is set aside, if there is a reason for it,
+// and on a disk that fails the node waits until that is over.
+func (r *run) bootOne(ctx context.Context, id string) error {
+	r.note("boot %s", id)
+	err := r.c.Boot(ctx, id)
+	switch {
+	case err == nil:
+	case r.hits(id, SyncError, ReadError, NoSpace):
+		r.note("%s does not boot: %v", id, err)
+		return nil
+	case errors.Is(err, store.ErrUnusable) && r.nemesis.damaged[id]:
+		r.note("%s is set aside: %v", id, err)
+		r.report.SetAside++
+		err = r.c.BootReset(ctx, id)
+	}
+	if err == nil {
+		r.apply() // a pause of the node has ended with it
+	}
+	return err
+}
+
+// revive boots a node that had to stop.
+func (r *run) revive(ctx context.Context, id string) error {
+	r.note("restart %s", id)
+	percent := 0
+	for i, f := range r.plan.Faults {
+		if r.nemesis.active[i] && f.Kind == SyncError && f.Nodes[0] == id {
+			percent = f.Percent
+			delete(r.nemesis.active, i)
+		}
+	}
+	if err := r.crash(ctx, percent, id); err != nil {
+		return err
+	}
+	r.apply()
+	return r.bootOne(ctx, id)
+}
+
+// bounce takes the power from a node and gives it back, again and again.
+func (r *run) bounce(ctx context.Context, f Fault) error {
+	for i := range 3 + f.Percent%3 {
+		if err := r.crash(ctx, f.Percent, f.Nodes...); err != nil {
+			return err
+		}
+		if err := r.boot(ctx); err != nil {
+			return err
+		}
+		if err := r.until(ctx, r.since()+time.Duration(1+(f.Percent*(i+1)*37)%300)*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// killBoot takes the power from a node, and again while it boots.
+func (r *run) killBoot(ctx context.Context, f Fault) error {
+	id := f.Nodes[0]
+	if err := r.crash(ctx, f.Percent, id); err != nil {
+		return err
+	}
+	if r.hits(id, SyncError, ReadError, NoSpace) {
+		return nil
+	}
+	early, err := r.c.CrashInBoot(ctx, id, f.Percent, 100*(f.Percent%2))
+	r.note("%s lost its power while it booted: %t (%v)", id, early, err)
+	return nil
+}
+
+// copyDisk makes the backup that a fault restores later.
+func (r *run) copyDisk(_ context.Context, i int) error {
+	r.note("a backup is made of %s", r.plan.Faults[i].Nodes[0])
+	r.nemesis.backups[i] = backup{r.since(), r.c.Snapshot(r.plan.Faults[i].Nodes[0])}
+	return nil
+}
+
+// lose takes a copy away once everything is whole: what was acknowledged lies on W disks, and on one alone from then on.
+func (r *run) lose(ctx context.Context, f Fault, i int) error {
+	r.hold()
+	defer r.release()
+	if err := r.becomeWhole(ctx); err != nil {
+		return err
+	}
+	r.note("begin %s", f)
+	r.report.Faults[f.Kind]++
+	r.nemesis.active[i] = true
+	id := f.Nodes[0]
+	if f.Kind == FlipLogs && f.Percent%2 == 0 {
+		if err := r.c.Stop(ctx, id); err != nil {
+			return err
+		}
+	} else if err := r.crash(ctx, 0, id); err != nil {
+		return err
+	}
+	switch f.Kind {
+	case Wipe:
+		r.c.Wipe(id)
+	case OldDisk:
+		b := r.nemesis.backups[i]
+		r.note("%s goes back to its disk of %v", id, b.at)
+		r.c.Restore(id, b.disk)
+	case FlipTables, FlipLogs:
+		suffix := map[FaultKind]string{FlipTables: ".sst", FlipLogs: ".log"}[f.Kind]
+		n, err := r.c.Flip(id, suffix)
+		r.note("%d bits of %s are turned round", n, id)
+		r.nemesis.damaged[id] = true
+		return err
+	}
+	return nil
+}
+
+func (r *run) applyDisk(id string) {
+	fault := sim.Healthy
+	switch {
+	case r.hits(id, NoSpace):
+		fault = sim.NoSpace
+	case r.hits(id, SyncError):
+		fault = sim.FailSync
+	case r.hits(id, ReadError):
+		fault = sim.FailRead
+	}
+	r.c.FailDisk(id, fault)
+	if r.plan.has(DiskFull, NoSpace) {
+		free := int64(roomy)
+		if r.hits(id, DiskFull) {
+			free = low
+		}
+		r.c.SetFree(id, free)
+	}
+}
