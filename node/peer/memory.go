@@ -113,42 +113,6 @@ func (n *Network) SetLink(from, to string, f Faults) {
 	n.mu.links[[2]string{from, to}] = f
 }
 
-// ClearLinks undoes all SetLink.
-func (n *Network) ClearLinks() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	clear(n.mu.links)
-}
-
-// Hold keeps back all that the node sends and is sent, until Release; then it arrives, in an order of its own.
-func (n *Network) Hold(node string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.mu.held[node] == nil {
-		n.mu.held[node] = make(chan struct{})
-	}
-}
-
-// Release undoes Hold.
-func (n *Network) Release(node string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if held := n.mu.held[node]; held != nil {
-		close(held)
-		delete(n.mu.held, node)
-	}
-}
-
-// holder returns what to wait for before a message passes, nil if nothing.
-func (n *Network) holder(from, to string) chan struct{} {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if held := n.mu.held[from]; held != nil {
-		return held
-	}
-	return n.mu.held[to]
-}
-
 // Cut swallows all that goes from a to b or back, messages on their way included.
 func (n *Network) Cut(a, b string) {
 	n.CutOneWay(a, b)
@@ -419,24 +383,6 @@ func (e *Endpoint) sleep(d time.Duration) bool {
 	case <-e.dispatcher.ctx.Done():
 	}
 	return e.dispatcher.ctx.Err() == nil
-}
-
-// travel is sleep, and waits while one of the ends stands still. What was held is delivered one by one.
-func (e *Endpoint) travel(s slot, to string) bool {
-	if !e.sleep(s.after) {
-		return false
-	}
-	for held := e.n.holder(e.id, to); held != nil; held = e.n.holder(e.id, to) {
-		select {
-		case <-held:
-		case <-e.dispatcher.ctx.Done():
-			return false
-		}
-		if !e.sleep(time.Duration(s.at%int64(time.Millisecond)) + 1) {
-			return false
-		}
-	}
-	return true
 }
 
 // arrive hands the request to whoever bears the node's name now.

@@ -160,8 +160,16 @@ func (c *Cluster) Crash(ctx context.Context, id string, unsyncedPercent int) err
 	return err
 }
 
-// Stop shuts a node down in good order.
-func (c *Cluster) Stop(ctx context.Context, id string) error { return c.stop(ctx, id) }
+// Stop shuts a node down in good order. If it fails, that is a power loss: a database that failed keeps its lock.
+func (c *Cluster) Stop(ctx context.Context, id string) error {
+	err := c.stop(ctx, id)
+	if err != nil {
+		before := c.disks[id]
+		c.disks[id] = before.replaced(before.CrashClone(vfs.CrashCloneCfg{}))
+		before.die()
+	}
+	return err
+}
 
 func (c *Cluster) stop(ctx context.Context, id string) error {
 	c.mu.Lock()

@@ -104,6 +104,9 @@ func (c *Cluster) dice() *rand.Rand {
 	return rand.New(rand.NewChaCha8(seed))
 }
 
+// Disk is what a node's disk holds.
+type Disk = vfs.MemFS
+
 // Snapshot copies the disk of a node that runs, as its power loss would leave it now.
 func (c *Cluster) Snapshot(id string) *vfs.MemFS {
 	return c.disks[id].CrashClone(vfs.CrashCloneCfg{})

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"dynamo/node/sim"
 	"dynamo/node/store"
 )
@@ -20,7 +18,7 @@ const (
 // backup is a disk as it was.
 type backup struct {
 	at   time.Duration
-	disk *vfs.MemFS
+	disk *sim.Disk
 }
 
 // crash takes the power from nodes, of those that run.

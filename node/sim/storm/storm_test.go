@@ -74,7 +74,7 @@ func storm(t *testing.T, q Request) (out Report) {
 	p := q.Plan
 	defer func() {
 		// A store whose log failed cannot be closed: pebble's goroutines stay, as they do until the process ends.
-		if r := recover(); r != nil && !(p.has(SyncError, NoSpace, FlipTables, FlipLogs) && strings.Contains(fmt.Sprint(r), "blocked goroutines remain")) {
+		if r := recover(); r != nil && !(p.has(SyncError, NoSpace, FlipTables, FlipLogs, BootKill) && strings.Contains(fmt.Sprint(r), "blocked goroutines remain")) {
 			panic(r)
 		}
 	}()
