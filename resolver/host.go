@@ -2,7 +2,6 @@ package resolver
 
 import (
 	"context"
-	"errors"
 	"runtime"
 	"strings"
 
@@ -16,14 +15,6 @@ import (
 
 // hostModule is the name of the host's own module.
 const hostModule = "dynamo"
-
-type turnKey struct{}
-
-// turn is one run of a module: what it sees of the outside, and its fuel. The context of the call holds it.
-type turn struct {
-	world *wasi.World
-	meter *fuel.Meter
-}
 
 // hostSignature returns the type of the host's function, named "module.name".
 func hostSignature(name string) (fuel.Signature, bool) {
@@ -89,31 +80,13 @@ func yield(ctx context.Context, m api.Module, _ []uint64) {
 	t := turnOf(ctx)
 	// The engine's code cannot be preempted: this is where others get the processor, timers among them.
 	runtime.Gosched()
-	if ctx.Err() != nil {
+	if t.Err() != nil {
 		panic(sys.NewExitError(sys.ExitCodeDeadlineExceeded))
 	}
-	if err := t.take(m.ExportedGlobal(fuel.GlobalFuel), 0); err != nil {
+	t.counts(m)
+	if err := t.take(0); err != nil {
 		panic(err)
 	}
-}
-
-func turnOf(ctx context.Context) *turn {
-	t, ok := ctx.Value(turnKey{}).(*turn)
-	if !ok {
-		panic(errors.New("a module runs outside of a turn"))
-	}
-	return t
-}
-
-// take pays for work of the host, and gives the module more fuel if it has none left.
-func (t *turn) take(g api.Global, units uint64) error {
-	global, ok := g.(api.MutableGlobal)
-	if !ok {
-		return errors.New("the module has no fuel")
-	}
-	next, err := t.meter.Charge(int64(global.Get()), units)
-	global.Set(uint64(next))
-	return err
 }
 
 // bytesPerUnit is how much work in the host a unit of fuel pays for. Random bytes, which are the most
@@ -125,7 +98,7 @@ const bytesPerUnit = 2
 // advance. The engine turns a panic into the error of the call into the module.
 func (f hostFunction) Call(ctx context.Context, m api.Module, stack []uint64) {
 	t := turnOf(ctx)
-	if ctx.Err() != nil {
+	if t.Err() != nil {
 		panic(sys.NewExitError(sys.ExitCodeDeadlineExceeded))
 	}
 	for i, p := range f.params {
@@ -134,11 +107,12 @@ func (f hostFunction) Call(ctx context.Context, m api.Module, stack []uint64) {
 		}
 	}
 	if f.work != nil {
-		if err := t.take(m.ExportedGlobal(fuel.GlobalFuel), f.work(m.Memory(), stack[:len(f.params)])/bytesPerUnit); err != nil {
+		t.counts(m)
+		if err := t.take(f.work(m.Memory(), stack[:len(f.params)]) / bytesPerUnit); err != nil {
 			panic(err)
 		}
 	}
-	errno, stop := f.call(t.world, m.Memory(), stack[:len(f.params)])
+	errno, stop := f.call(&t.world, m.Memory(), stack[:len(f.params)])
 	if stop != nil {
 		panic(sys.NewExitError(stop.ExitCode))
 	}

@@ -13,10 +13,11 @@ type pool struct {
 	maxBytes  uint64
 	rest      time.Duration // how long an instance is kept at least, and at most twice as long
 
-	// Invariants: bytes is the sum over all idle instances. A timer runs if any is idle, unless closed.
+	// Invariants: count and bytes are the sums over all idle instances. A timer runs if any is idle, unless closed.
 	mu struct {
 		sync.Mutex
-		idle   map[*Module][]*instance // the one used last at the end
+		idle   map[*Module][]*instance // the one used last at the end; a list stays when it is empty, until drop
+		count  int
 		bytes  uint64
 		sweeps uint64
 		timer  *time.Timer
@@ -46,11 +47,9 @@ func (p *pool) take(m *Module) *instance {
 
 // forget takes the i-th instance of a module out. Callers hold mu.
 func (p *pool) forget(m *Module, i int) {
+	p.mu.count--
 	p.mu.bytes -= p.mu.idle[m][i].bytes()
 	p.mu.idle[m] = slices.Delete(p.mu.idle[m], i, i+1)
-	if len(p.mu.idle[m]) == 0 {
-		delete(p.mu.idle, m)
-	}
 }
 
 // put keeps an instance, and closes those that were idle for the longest if there is no room. It
@@ -68,6 +67,7 @@ func (p *pool) put(m *Module, in *instance) bool {
 	}
 	in.sweep = p.mu.sweeps
 	p.mu.idle[m] = append(p.mu.idle[m], in)
+	p.mu.count++
 	p.mu.bytes += size
 	p.arm()
 	p.mu.Unlock()
@@ -80,7 +80,7 @@ func (p *pool) put(m *Module, in *instance) bool {
 func (p *pool) evict() *instance {
 	var from *Module
 	for m, list := range p.mu.idle {
-		if from == nil || list[0].sweep < p.mu.idle[from][0].sweep {
+		if len(list) > 0 && (from == nil || list[0].sweep < p.mu.idle[from][0].sweep) {
 			from = m
 		}
 	}
@@ -91,7 +91,7 @@ func (p *pool) evict() *instance {
 
 // arm sees to it that a sweep comes. Callers hold mu.
 func (p *pool) arm() {
-	if p.mu.timer == nil && len(p.mu.idle) > 0 && !p.mu.closed {
+	if p.mu.timer == nil && p.mu.count > 0 && !p.mu.closed {
 		p.sweeping.Add(1)
 		p.mu.timer = time.AfterFunc(p.rest, p.sweep)
 	}
@@ -125,6 +125,7 @@ func (p *pool) drop(m *Module) {
 		out = append(out, p.mu.idle[m][0])
 		p.forget(m, 0)
 	}
+	delete(p.mu.idle, m)
 	p.mu.Unlock()
 	closeAll(out)
 }
@@ -144,10 +145,7 @@ func (p *pool) close() {
 func (p *pool) stats() (instances int, bytes uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, list := range p.mu.idle {
-		instances += len(list)
-	}
-	return instances, p.mu.bytes
+	return p.mu.count, p.mu.bytes
 }
 
 func closeAll(instances []*instance) {

@@ -207,8 +207,24 @@ func AppendResponse(dst []byte, r Response) []byte {
 // (ancestor included) and copies out of b. Errors are ErrOversize for a value
 // above maxBytes and ErrMalformed for anything else.
 func DecodeResponse(b []byte, siblings, maxBytes int) (Response, error) {
+	return decodeResponse(b, nil, siblings, maxBytes)
+}
+
+// DecodeAnswer is DecodeResponse for the host, which has the siblings: a content type that one of them has is not
+// copied.
+func DecodeAnswer(b []byte, siblings []Sibling, maxBytes int) (Response, error) {
+	return decodeResponse(b, siblings, len(siblings), maxBytes)
+}
+
+func decodeResponse(b []byte, known []Sibling, siblings, maxBytes int) (Response, error) {
 	f := &fields{rest: b}
-	r := Response{Status: Status(f.u32()), ContentType: string(f.bytes())}
+	r := Response{Status: Status(f.u32())}
+	contentType := f.bytes()
+	if i := slices.IndexFunc(known, func(s Sibling) bool { return s.ContentType == string(contentType) }); i >= 0 {
+		r.ContentType = known[i].ContentType
+	} else {
+		r.ContentType = string(contentType)
+	}
 	payload := f.bytes()
 	if f.bad || len(f.rest) != 0 {
 		return Response{}, fmt.Errorf("%w: response of %d bytes is malformed", ErrMalformed, len(b))
