@@ -63,6 +63,9 @@ func (m *Module) free(ctx context.Context) error {
 	if m.engine != nil {
 		errs = append(errs, m.engine.Close(ctx))
 	}
+	if s := m.state.Load(); s != nil {
+		errs = append(errs, s.memory.Close())
+	}
 	if m.cache != nil {
 		errs = append(errs, m.cache.Close(ctx))
 	}

@@ -80,6 +80,12 @@ func TestLinear(t *testing.T) {
 		scribble(t, e.b)
 		want := bytes.Clone(e.b)
 		s := e.l.Take(e)
+		defer func() {
+			e.l.Free()
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
 		for range 5 {
 			for range rapid.IntRange(0, 3).Draw(t, "growths") {
 				before := e.Size()
