@@ -70,7 +70,7 @@ func (m *Module) instantiate(ctx context.Context) (_ *instance, err error) {
 // begin makes an instance ready for a turn with new fuel. Whatever came before counts no more.
 func (in *instance) begin(ctx context.Context, l Limits, o wasi.Options) {
 	in.turn.begin(ctx, l, o)
-	in.turn.fuel.Set(0)
+	in.turn.fuel.Set(uint64(in.turn.meter.First()))
 	in.depth.Set(uint64(uint32(l.CallDepth)))
 }
 

@@ -87,6 +87,10 @@ func (m *Module) run(ctx context.Context, req Request, limit int) (_ Response, c
 	}
 	o.Seed = in.frame
 	in.begin(ctx, m.runtime.limits, o)
+	if in.turn.Err() != nil { // a short merge does not look
+		sound = true
+		return Response{}, Outcome{}, ended(&in.turn, "start")
+	}
 	var resp Response
 	var answer error
 	if m.info.ABI == ABICommand {

@@ -107,7 +107,7 @@ static bool field(parser *p, bool first, const uint8_t **name, uint32_t *size) {
 }
 
 /* parse_sibling reads one of the siblings; of its fields, only the value matters. */
-static bool parse_sibling(parser *p, uint32_t cart, list *l) {
+static bool parse_sibling(parser *p, list *l) {
 	const uint8_t *name;
 	uint32_t size;
 	bool is_value;
@@ -125,7 +125,7 @@ static bool parse_sibling(parser *p, uint32_t cart, list *l) {
 		while (p->at < p->end && *p->at != '"')
 			p->at++;
 		parser value = {text, text + base64(text, (size_t)(p->at - text)), NULL};
-		if (!parse_cart(&value, cart, l))
+		if (!parse_cart(&value, l))
 			return refuse(p, value.why);
 		if (!expect(p, '"'))
 			return false;
@@ -135,7 +135,7 @@ static bool parse_sibling(parser *p, uint32_t cart, list *l) {
 
 static bool parse_request(parser *p, list *l) {
 	const uint8_t *name;
-	uint32_t size, cart = 0;
+	uint32_t size;
 	if (!expect(p, '{'))
 		return false;
 	for (bool first = true; field(p, first, &name, &size); first = false) {
@@ -146,7 +146,7 @@ static bool parse_request(parser *p, list *l) {
 		if (!expect(p, '['))
 			return false;
 		for (bool more = !next(p, ']'); more;) {
-			if (!parse_sibling(p, cart++, l))
+			if (!parse_sibling(p, l))
 				return false;
 			more = next(p, ',');
 			if (more)
@@ -162,11 +162,10 @@ static bool parse_request(parser *p, list *l) {
 
 static void fail(const char *message) {
 	static uint8_t answer[512];
-	uint8_t *p = answer;
-	p += spell(p, "{\"status\":\"error\",\"message\":\"", 29);
-	for (const uint8_t *s = (const uint8_t *)message; *s; s++) /* all messages are short and ASCII */
-		p += spell_rune(p, s, 1);
-	p += spell(p, "\"}\n", 3);
+	const uint8_t *text = (const uint8_t *)message;
+	uint8_t *p = put_bytes(answer, "{\"status\":\"error\",\"message\":", 28);
+	p = spell_string(p, text, text + length(message));
+	p = put_bytes(p, "}\n", 2);
 	print(answer, (size_t)(p - answer));
 }
 
@@ -194,21 +193,17 @@ EXPORT("_start") void start(void) {
 		fail(p.why);
 		return;
 	}
-	if (!sort(&l)) {
+	uint8_t *value = allocate(spelled(&l));
+	if (!value) {
 		fail("out of memory");
 		return;
 	}
-	if (!unite(&l)) {
-		fail("a SKU is there twice");
-		return;
-	}
-	size_t size = spell_cart(NULL, &l);
-	uint8_t *value = allocate(size), *answer = allocate(sizeof head + (size + 2) / 3 * 4 + 3);
-	if (!value || !answer) {
+	size_t size = (size_t)(spell_cart(value, &l) - value);
+	uint8_t *answer = allocate(sizeof head + (size + 2) / 3 * 4 + 3);
+	if (!answer) {
 		fail("out of memory");
 		return;
 	}
-	spell_cart(value, &l);
 	uint8_t *end = put_bytes(answer, head, sizeof head - 1);
 	end = put_base64(end, value, size);
 	end = put_bytes(end, "\"}\n", 3);

@@ -41,9 +41,8 @@ static uint8_t *take_bytes(reader *r, size_t *n) {
 }
 
 static uint8_t *put_u32(uint8_t *p, uint32_t v) {
-	for (int i = 0; i < 4; i++)
-		*p++ = (uint8_t)(v >> 8 * i);
-	return p;
+	__builtin_memcpy(p, &v, 4);
+	return p + 4;
 }
 
 /* packed is what dynamo_resolve_v1 returns: address and length. */
@@ -92,23 +91,18 @@ EXPORT("dynamo_resolve_v1") uint64_t dynamo_resolve_v1(uint8_t *request, uint32_
 		if (r.bad || flags & FLAG_ANCESTOR) /* which tells nothing that a maximum needs */
 			continue;
 		parser p = {value, value + n, NULL};
-		if (!parse_cart(&p, i, &l))
+		if (!parse_cart(&p, &l))
 			return fail(p.why);
 	}
 	if (r.bad || r.left)
 		return fail("malformed request frame");
-	if (!sort(&l))
-		return fail("out of memory");
-	if (!unite(&l))
-		return fail("a SKU is there twice");
-	size_t value_size = spell_cart(NULL, &l);
-	uint8_t *answer = allocate(12 + sizeof content_type - 1 + value_size);
+	uint8_t *answer = allocate(12 + sizeof content_type - 1 + spelled(&l));
 	if (!answer)
 		return fail("out of memory");
 	uint8_t *p = put_u32(answer, STATUS_VALUE);
 	p = put_u32(p, sizeof content_type - 1);
 	p = put_bytes(p, content_type, sizeof content_type - 1);
-	p = put_u32(p, (uint32_t)value_size);
-	p += spell_cart(p, &l);
-	return packed(answer, (size_t)(p - answer));
+	uint8_t *value = p + 4, *end = spell_cart(value, &l);
+	put_u32(p, (uint32_t)(end - value));
+	return packed(answer, (size_t)(end - answer));
 }

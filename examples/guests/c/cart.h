@@ -33,9 +33,19 @@ static void *allocate(size_t size) {
 
 /* --- bytes --- */
 
+/* load reads eight bytes at once: loops by the byte are what takes the time in a module that counts its steps. */
+static uint64_t load(const uint8_t *p) {
+	uint64_t v;
+	__builtin_memcpy(&v, p, 8);
+	return v;
+}
+
 static uint8_t *put_bytes(uint8_t *p, const void *from, size_t n) {
-	for (size_t i = 0; i < n; i++)
-		*p++ = ((const uint8_t *)from)[i];
+	const uint8_t *s = from;
+	for (; n >= 8; n -= 8, p += 8, s += 8)
+		__builtin_memcpy(p, s, 8);
+	for (; n; n--)
+		*p++ = *s++;
 	return p;
 }
 
@@ -51,13 +61,14 @@ static size_t length(const char *s) {
 typedef struct {
 	const uint8_t *sku; /* decoded, UTF-8 */
 	uint32_t size;
-	uint32_t cart; /* which cart it is of */
 	uint64_t quantity;
 } item;
 
 typedef struct {
 	item *items;
 	size_t count, room; /* room for so many */
+	bool mixed;         /* not in ascending order, or with an item twice */
+	size_t spelled;     /* what all strings take in the answer, at most */
 } list;
 
 /* parser reads one cart. The first fault sets why, and nothing moves any more. */
@@ -190,6 +201,22 @@ static bool escape(parser *p, uint8_t **out) {
 	return refuse(p, "an escape in a string is unknown");
 }
 
+/* plain goes over characters that mean themselves: ASCII without control characters, quotes and backslashes. */
+static const uint8_t *plain(const uint8_t *s, const uint8_t *end) {
+	const uint64_t ones = 0x0101010101010101, tops = 0x8080808080808080;
+	while (end - s >= 8) {
+		uint64_t v = load(s), quotes = v ^ ones * '"', slashes = v ^ ones * '\\';
+		/* a top bit for each byte that is not plain; beyond the first one there may be more */
+		uint64_t found = (v | (v - ones * 0x20) | (quotes - ones) | (slashes - ones)) & tops;
+		if (found)
+			return s + (__builtin_ctzll(found) >> 3);
+		s += 8;
+	}
+	while (s < end && *s >= 0x20 && *s < 0x80 && *s != '"' && *s != '\\')
+		s++;
+	return s;
+}
+
 /* string reads a string and decodes it where it lies: decoded text is never longer. */
 static bool string(parser *p, const uint8_t **text, uint32_t *size) {
 	if (!expect(p, '"'))
@@ -197,6 +224,12 @@ static bool string(parser *p, const uint8_t **text, uint32_t *size) {
 	uint8_t *out = p->at;
 	*text = out;
 	for (;;) {
+		uint8_t *from = p->at;
+		p->at = (uint8_t *)plain(from, p->end);
+		if (out == from)
+			out = p->at;
+		else
+			out = put_bytes(out, from, (size_t)(p->at - from));
 		if (p->at == p->end || *p->at < 0x20)
 			return refuse(p, "a string does not end");
 		if (*p->at == '"')
@@ -214,11 +247,16 @@ static bool string(parser *p, const uint8_t **text, uint32_t *size) {
 	}
 	p->at++;
 	*size = (uint32_t)(out - *text);
-	/* U+FFFD is what decoders put where text was broken: two different SKUs could look the same. */
-	for (const uint8_t *s = *text; s + 2 < out; s++)
-		if (s[0] == 0xef && s[1] == 0xbf && s[2] == 0xbd)
-			return refuse(p, "a string is not proper text");
 	return true;
+}
+
+/* broken is whether U+FFFD is in a string, which decoders put where text was broken: two different SKUs could look
+ * the same. */
+static bool broken(const uint8_t *s, const uint8_t *end) {
+	for (s = plain(s, end); s < end; s = plain(s + 1, end))
+		if (end - s > 2 && s[0] == 0xef && s[1] == 0xbf && s[2] == 0xbd)
+			return true;
+	return false;
 }
 
 static bool quantity(parser *p, uint64_t *q) {
@@ -258,7 +296,20 @@ static bool is_items(const uint8_t *s, uint32_t n) {
 	return n == 5 && s[0] == 'i' && s[1] == 't' && s[2] == 'e' && s[3] == 'm' && s[4] == 's';
 }
 
-static bool parse_cart(parser *p, uint32_t cart, list *l) {
+static int compare_sku(const item *a, const item *b) {
+	uint32_t n = a->size < b->size ? a->size : b->size, i = 0;
+	for (; n - i >= 8; i += 8) {
+		uint64_t x = load(a->sku + i), y = load(b->sku + i);
+		if (x != y)
+			return __builtin_bswap64(x) < __builtin_bswap64(y) ? -1 : 1;
+	}
+	for (; i < n; i++)
+		if (a->sku[i] != b->sku[i])
+			return a->sku[i] < b->sku[i] ? -1 : 1;
+	return a->size == b->size ? 0 : a->size < b->size ? -1 : 1;
+}
+
+static bool parse_items(parser *p, list *l) {
 	const uint8_t *name;
 	uint32_t size;
 	if (!expect(p, '{') || !string(p, &name, &size))
@@ -269,9 +320,13 @@ static bool parse_cart(parser *p, uint32_t cart, list *l) {
 		return false;
 	bool more = !next(p, '}');
 	while (more) {
-		item it = {.cart = cart};
+		item it;
 		if (!string(p, &it.sku, &it.size) || !expect(p, ':') || !quantity(p, &it.quantity))
 			return false;
+		if (broken(it.sku, it.sku + it.size))
+			return refuse(p, "a string is not proper text");
+		if (l->count && compare_sku(&l->items[l->count - 1], &it) >= 0)
+			l->mixed = true;
 		if (!add(l, it))
 			return refuse(p, "out of memory");
 		more = next(p, ',');
@@ -284,33 +339,20 @@ static bool parse_cart(parser *p, uint32_t cart, list *l) {
 	return p->at == p->end || refuse(p, "something follows the cart");
 }
 
-/* --- sorting --- */
-
-static int compare_sku(const item *a, const item *b) {
-	for (uint32_t i = 0; i < a->size && i < b->size; i++)
-		if (a->sku[i] != b->sku[i])
-			return a->sku[i] < b->sku[i] ? -1 : 1;
-	return a->size == b->size ? 0 : a->size < b->size ? -1 : 1;
-}
-
-/* before orders items by SKU and then by cart, so that a SKU twice in one cart stands side by side. */
-static bool before(const item *a, const item *b) {
-	int c = compare_sku(a, b);
-	return c ? c < 0 : a->cart < b->cart;
-}
+/* --- sorting: a cart as this module spells it is sorted, so mostly there is nothing to do --- */
 
 /* run_end is where the ascending run that begins at i ends. */
 static size_t run_end(const list *l, size_t i) {
 	if (i < l->count)
 		i++;
-	while (i < l->count && !before(&l->items[i], &l->items[i - 1]))
+	while (i < l->count && compare_sku(&l->items[i], &l->items[i - 1]) >= 0)
 		i++;
 	return i;
 }
 
 /*
- * sort merges neighbouring runs until there is one. A cart as this module spells it is a run, so mostly
- * there is not much to do; and no input is slow, since each round halves their number. False: out of memory.
+ * sort merges neighbouring runs until there is one. No input is slow, since each round halves their number.
+ * False: out of memory.
  */
 static bool sort(list *l) {
 	item *to = allocate(l->count * sizeof(item));
@@ -321,7 +363,7 @@ static bool sort(list *l) {
 		while (n < l->count) {
 			size_t a = n, a_end = run_end(l, a), b = a_end, b_end = run_end(l, b);
 			while (a < a_end || b < b_end) {
-				bool first = b == b_end || (a < a_end && !before(&l->items[b], &l->items[a]));
+				bool first = b == b_end || (a < a_end && compare_sku(&l->items[b], &l->items[a]) >= 0);
 				to[n++] = l->items[first ? a++ : b++];
 			}
 		}
@@ -332,85 +374,116 @@ static bool sort(list *l) {
 	return true;
 }
 
-/* unite makes one item of those with the same SKU. False: a cart has a SKU twice. */
-static bool unite(list *l) {
-	size_t kept = 0;
-	for (size_t i = 0; i < l->count; i++) {
-		item *it = &l->items[i];
-		if (kept == 0 || compare_sku(&l->items[kept - 1], it) != 0) {
-			l->items[kept++] = *it;
-			continue;
-		}
-		item *same = &l->items[kept - 1];
-		if (same->cart == it->cart)
-			return false;
-		same->cart = it->cart;
-		if (it->quantity > same->quantity)
-			same->quantity = it->quantity;
+/* unite puts the SKUs of two carts into the first, each with its larger quantity. */
+static bool unite(list *l, const list *with) {
+	item *to = allocate((l->count + with->count) * sizeof(item));
+	if (!to)
+		return false;
+	size_t n = 0, a = 0, b = 0;
+	while (a < l->count && b < with->count) {
+		const item *x = &l->items[a], *y = &with->items[b];
+		int c = compare_sku(x, y);
+		to[n++] = c < 0 || (c == 0 && x->quantity > y->quantity) ? *x : *y;
+		a += c <= 0;
+		b += c >= 0;
 	}
-	l->count = kept;
+	while (a < l->count)
+		to[n++] = l->items[a++];
+	while (b < with->count)
+		to[n++] = with->items[b++];
+	l->items = to;
+	l->count = l->room = n;
 	return true;
 }
 
-/* --- spelling: each function writes to out, or only counts if out is NULL --- */
-
-static size_t spell(uint8_t *out, const char *s, size_t n) {
-	if (out)
-		put_bytes(out, s, n);
-	return n;
+/* parse_cart reads one more cart and unites it with those before. */
+static bool parse_cart(parser *p, list *all) {
+	list l = {0};
+	/* A character takes up to twice its bytes, a quantity what it takes here, and what stands between them too. */
+	all->spelled += 2 * (size_t)(p->end - p->at);
+	if (!parse_items(p, &l))
+		return false;
+	if (l.mixed) {
+		if (!sort(&l))
+			return refuse(p, "out of memory");
+		for (size_t i = 1; i < l.count; i++)
+			if (compare_sku(&l.items[i - 1], &l.items[i]) == 0)
+				return refuse(p, "a SKU is there twice");
+	}
+	if (!all->items) {
+		l.spelled = all->spelled;
+		*all = l;
+		return true;
+	}
+	return unite(all, &l) || refuse(p, "out of memory");
 }
+
+/* --- spelling --- */
 
 /*
  * spell_rune writes one character of a string, of n bytes, as Go's encoding/json does: the short escapes, \u
  * for other control characters and for U+2028 and U+2029 (line ends to old JavaScript), the rest as it is.
  */
-static size_t spell_rune(uint8_t *out, const uint8_t *s, size_t n) {
+static uint8_t *spell_rune(uint8_t *out, const uint8_t *s, size_t n) {
 	static const char means[] = "\"\\\b\f\n\r\t", names[] = "\"\\bfnrt", digits[] = "0123456789abcdef";
 	char text[6] = {'\\'};
 	for (size_t i = 0; means[i]; i++)
 		if (s[0] == (uint8_t)means[i]) {
 			text[1] = names[i];
-			return spell(out, text, 2);
+			return put_bytes(out, text, 2);
 		}
 	bool line_end = n == 3 && s[0] == 0xe2 && s[1] == 0x80 && (s[2] | 1) == 0xa9;
 	if (s[0] >= 0x20 && !line_end)
-		return spell(out, (const char *)s, n);
+		return put_bytes(out, s, n);
 	text[1] = 'u';
 	text[2] = line_end ? '2' : '0';
 	text[3] = '0';
 	text[4] = line_end ? '2' : digits[s[0] >> 4];
 	text[5] = line_end ? digits[s[2] & 0xf] : digits[s[0] & 0xf];
-	return spell(out, text, 6);
+	return put_bytes(out, text, 6);
 }
 
-static size_t spell_number(uint8_t *out, uint64_t v) {
+static uint8_t *spell_string(uint8_t *out, const uint8_t *s, const uint8_t *end) {
+	*out++ = '"';
+	while (s < end) {
+		const uint8_t *from = s;
+		s = plain(s, end);
+		out = put_bytes(out, from, (size_t)(s - from));
+		if (s == end)
+			break;
+		size_t size = rune_size(s, end);
+		out = spell_rune(out, s, size);
+		s += size;
+	}
+	*out++ = '"';
+	return out;
+}
+
+static uint8_t *spell_number(uint8_t *out, uint64_t v) {
 	char text[20];
 	size_t n = sizeof text;
+	if (v < 10) {
+		*out++ = (uint8_t)('0' + v);
+		return out;
+	}
 	do
 		text[--n] = (char)('0' + v % 10);
 	while (v /= 10);
-	return spell(out, text + n, sizeof text - n);
+	return put_bytes(out, text + n, sizeof text - n);
 }
 
-static size_t spell_cart(uint8_t *out, const list *l) {
-	size_t n = 0;
-#define AT (out ? out + n : NULL)
-	n += spell(AT, "{\"items\":{", 10);
+/* spelled is the most that spell_cart writes. */
+static size_t spelled(const list *l) { return 16 + l->spelled; }
+
+static uint8_t *spell_cart(uint8_t *out, const list *l) {
+	out = put_bytes(out, "{\"items\":{", 10);
 	for (size_t i = 0; i < l->count; i++) {
 		const item *it = &l->items[i];
-		const uint8_t *end = it->sku + it->size;
 		if (i > 0)
-			n += spell(AT, ",", 1);
-		n += spell(AT, "\"", 1);
-		for (const uint8_t *s = it->sku; s < end;) {
-			size_t size = rune_size(s, end);
-			n += spell_rune(AT, s, size);
-			s += size;
-		}
-		n += spell(AT, "\":", 2);
-		n += spell_number(AT, it->quantity);
+			*out++ = ',';
+		out = spell_string(out, it->sku, it->sku + it->size);
+		*out++ = ':';
+		out = spell_number(out, it->quantity);
 	}
-	n += spell(AT, "}}", 2);
-#undef AT
-	return n;
+	return put_bytes(out, "}}", 2);
 }
