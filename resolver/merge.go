@@ -96,7 +96,7 @@ func (m *Module) run(ctx context.Context, req Request, limit int) (_ Response, c
 	if m.info.ABI == ABICommand {
 		if err = in.command(); err == nil {
 			out, _ := in.turn.world.Stdout()
-			resp, answer = frame.DecodeJSONResponse(out, limit)
+			resp, answer = frame.DecodeJSONAnswer(out, req.Siblings, limit)
 		}
 	} else {
 		var out []byte

@@ -219,12 +219,7 @@ func DecodeAnswer(b []byte, siblings []Sibling, maxBytes int) (Response, error) 
 func decodeResponse(b []byte, known []Sibling, siblings, maxBytes int) (Response, error) {
 	f := &fields{rest: b}
 	r := Response{Status: Status(f.u32())}
-	contentType := f.bytes()
-	if i := slices.IndexFunc(known, func(s Sibling) bool { return s.ContentType == string(contentType) }); i >= 0 {
-		r.ContentType = known[i].ContentType
-	} else {
-		r.ContentType = string(contentType)
-	}
+	r.ContentType = contentTypeOf(f.bytes(), known)
 	payload := f.bytes()
 	if f.bad || len(f.rest) != 0 {
 		return Response{}, fmt.Errorf("%w: response of %d bytes is malformed", ErrMalformed, len(b))
@@ -254,6 +249,16 @@ func decodeResponse(b []byte, known []Sibling, siblings, maxBytes int) (Response
 		return Response{}, fmt.Errorf("%w: unknown status %d", ErrMalformed, uint32(r.Status))
 	}
 	return r, nil
+}
+
+// contentTypeOf is b as a string, that of a sibling if one is equal.
+func contentTypeOf(b []byte, siblings []Sibling) string {
+	for i := range siblings {
+		if siblings[i].ContentType == string(b) {
+			return siblings[i].ContentType
+		}
+	}
+	return string(b)
 }
 
 // validContentType keeps control characters, line ends above all, out of the

@@ -54,9 +54,13 @@ static void print(const uint8_t *text, size_t size) {
 /* --- the request, which the store has written: it is proper JSON --- */
 
 static void skip_string(parser *p) {
-	for (p->at++; p->at < p->end && *p->at != '"'; p->at++)
+	for (p->at++; p->at < p->end && *p->at != '"'; p->at++) {
+		p->at = (uint8_t *)plain(p->at, p->end);
+		if (p->at == p->end || *p->at == '"')
+			break;
 		if (*p->at == '\\')
 			p->at++;
+	}
 	p->at++;
 }
 
@@ -74,18 +78,23 @@ static void skip_value(parser *p) {
 	}
 }
 
+static uint32_t digit(uint8_t c) {
+	return c >= 'a' ? c - 'a' + 26u : c >= 'A' ? c - 'A' + 0u : c >= '0' ? c - '0' + 52u : c == '+' ? 62u : 63u;
+}
+
 /* base64 decodes size characters where they lie and returns how many bytes they were. */
 static size_t base64(uint8_t *text, size_t size) {
-	uint32_t bits = 0;
-	size_t n = 0;
-	for (size_t i = 0; i < size && text[i] != '='; i++) {
-		uint8_t c = text[i];
-		uint32_t v = c >= 'a' ? c - 'a' + 26u : c >= 'A' ? c - 'A' + 0u : c >= '0' ? c - '0' + 52u : c == '+' ? 62u : 63u;
-		bits = bits << 6 | v;
-		if (i % 4)
-			text[n++] = (uint8_t)(bits >> (6 - 2 * (i % 4)));
+	uint8_t *out = text;
+	for (const uint8_t *s = text, *end = text + size; end - s >= 4; s += 4, out += 3) {
+		uint32_t bits = digit(s[0]) << 18 | digit(s[1]) << 12 | digit(s[2]) << 6 | digit(s[3]);
+		bool two = s[3] == '=', one = s[2] == '=';
+		out[0] = (uint8_t)(bits >> 16);
+		out[1] = (uint8_t)(bits >> 8);
+		out[2] = (uint8_t)bits;
+		if (two)
+			return (size_t)(out - text) + (one ? 1 : 2);
 	}
-	return n;
+	return (size_t)(out - text);
 }
 
 static bool is(const uint8_t *text, size_t size, const char *name) {
@@ -122,8 +131,7 @@ static bool parse_sibling(parser *p, list *l) {
 		if (!expect(p, '"'))
 			return false;
 		uint8_t *text = p->at;
-		while (p->at < p->end && *p->at != '"')
-			p->at++;
+		p->at = (uint8_t *)plain(text, p->end);
 		parser value = {text, text + base64(text, (size_t)(p->at - text)), NULL};
 		if (!parse_cart(&value, l))
 			return refuse(p, value.why);
