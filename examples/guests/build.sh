@@ -45,7 +45,7 @@ rust() {
 		root=$("$rustc" --print sysroot 2>/dev/null) || continue
 		[ -d "$root/lib/rustlib/wasm32-unknown-unknown" ] || continue
 		"$rustc" --edition=2021 --target=wasm32-unknown-unknown --crate-type=cdylib \
-			-C opt-level=s -C lto -C panic=abort -C strip=symbols -o "$work/rust.wasm" $here/rust/cart.rs
+			-C opt-level=3 -C lto -C panic=abort -C strip=symbols -o "$work/rust.wasm" $here/rust/cart.rs
 		finish "$work/rust.wasm" $here/rust/cart.wasm
 		return
 	done
