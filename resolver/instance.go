@@ -29,6 +29,7 @@ type instance struct {
 	main    entry     // dynamo_resolve_v1 or _start
 	slots   [2]uint64 // parameters and results of a call
 	sweep   uint64    // the pool's count of sweeps when it came to rest
+	size    uint64    // bytes at that time
 }
 
 // state is all that can change in an instance, as it is before each merge: after _initialize and

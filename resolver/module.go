@@ -17,6 +17,7 @@ type Module struct {
 	prepared // but for the code, once it is compiled
 
 	state    atomic.Pointer[state] // nil before the first boot, and for ever if not restorable
+	idle     idle                  // of the runtime's pool
 	spoke    atomic.Bool           // what it says when it starts is logged once
 	engine   wazero.Runtime
 	compiled wazero.CompiledModule
