@@ -117,11 +117,11 @@ func BenchmarkGuests(b *testing.B) {
 		})
 	}
 	for _, c := range all {
-		if c.name != "c" {
+		if c.name != "c" && c.name != "rust" && c.name != "go-parser" {
 			continue
 		}
 		for _, n := range []int{1, 4} {
-			b.Run(fmt.Sprintf("parallel%d", n), func(b *testing.B) { parallel(b, n, c.merge) })
+			b.Run(fmt.Sprintf("parallel%d/%s", n, c.name), func(b *testing.B) { parallel(b, n, c.merge) })
 		}
 	}
 }

@@ -3,6 +3,8 @@ package memory
 import (
 	"bytes"
 	"fmt"
+	"os"
+	"runtime"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -76,6 +78,7 @@ func TestLinear(t *testing.T) {
 		least := rapid.Uint32Range(0, 3).Draw(t, "least")
 		most := least + rapid.Uint32Range(1, 100).Draw(t, "more")
 		e := &engine{l: NewLinear(uint64(most) * wasmPageBytes), most: most}
+		e.l.homeless = rapid.Bool().Draw(t, "homeless") // as where the kernel does not tell
 		e.b = e.l.Reallocate(uint64(least) * wasmPageBytes)
 		scribble(t, e.b)
 		want := bytes.Clone(e.b)
@@ -117,6 +120,21 @@ func TestZeroPagesAreNotKept(t *testing.T) {
 	}
 }
 
+// BenchmarkHome is BenchmarkRestore where the kernel tells which pages were written.
+func BenchmarkHome(b *testing.B) {
+	for _, size := range []int{64 << 10, 1 << 20, 4 << 20} {
+		b.Run(fmt.Sprintf("%dKiB", size>>10), func(b *testing.B) {
+			e, s, _ := homely(b, size)
+			b.SetBytes(int64(size))
+			for b.Loop() {
+				e.b[100]++
+				e.b[size-1]++
+				e.l.Restore(e, s)
+			}
+		})
+	}
+}
+
 func BenchmarkRestore(b *testing.B) {
 	for _, size := range []int{64 << 10, 1 << 20, 4 << 20} {
 		b.Run(fmt.Sprintf("%dKiB", size>>10), func(b *testing.B) {
@@ -132,5 +150,101 @@ func BenchmarkRestore(b *testing.B) {
 				s.restore(memory)
 			}
 		})
+	}
+}
+
+// homely is a memory of so many bytes, half of them not zero, that has been restored once.
+func homely(t testing.TB, size int) (*engine, *Snapshot, []byte) {
+	t.Helper()
+	e := &engine{l: NewLinear(64 << 20), most: 1024}
+	e.b = e.l.Reallocate(uint64(size))
+	for i := range size / 2 {
+		e.b[i] = byte(i*7 + 1)
+	}
+	want := bytes.Clone(e.b)
+	s := e.l.Take(e)
+	t.Cleanup(func() {
+		e.l.Free()
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if !e.l.Restore(e, s) {
+		t.Fatal("not restored")
+	}
+	return e, s, want
+}
+
+// TestHome demands that the kernel is asked where it can tell, that written pages alone count as held, and that what
+// one merge wrote is not held for ever.
+func TestHome(t *testing.T) {
+	const size = 40 * wasmPageBytes
+	e, s, want := homely(t, size)
+	if _, err := os.Stat("/proc/self/pagemap"); (err == nil) != e.l.atHome() && runtime.GOOS == "linux" {
+		t.Fatalf("at home: %v, pagemap: %v", e.l.atHome(), err)
+	}
+	if !e.l.atHome() {
+		return
+	}
+	write := func(pages int) {
+		for i := range pages {
+			e.b[(i*size/pages+i)%size] ^= 0xff
+		}
+		if !e.l.Restore(e, s) || !bytes.Equal(e.b, want) {
+			t.Fatalf("restored to something else after %d pages were written", pages)
+		}
+	}
+	page := os.Getpagesize()
+	for range 3 {
+		if write(5); e.l.Bytes() == 0 || e.l.Bytes() > 5*page {
+			t.Fatalf("%d bytes held", e.l.Bytes())
+		}
+	}
+	if write(100); e.l.Bytes() < 100*pageBytes {
+		t.Fatalf("%d bytes held", e.l.Bytes())
+	}
+	for range 2 * maxIdle {
+		write(1)
+	}
+	if e.l.Bytes() > 5*page {
+		t.Errorf("%d bytes are held still", e.l.Bytes())
+	}
+}
+
+// TestHomeIsLeft grows beyond the home and comes back.
+func TestHomeIsLeft(t *testing.T) {
+	const size = 2 * wasmPageBytes
+	e, s, want := homely(t, size)
+	for range 3 {
+		e.b[7]++
+		if _, ok := e.Grow((MaxSpareBytes + size) / wasmPageBytes); !ok {
+			t.Fatal("not grown")
+		}
+		if e.l.atHome() || e.b[7] == want[7] {
+			t.Fatal("the grown memory is another")
+		}
+		e.b[len(e.b)-1], e.b[size] = 1, 1
+		if !e.l.Restore(e, s) || !bytes.Equal(e.b, want) {
+			t.Fatal("restored to something else")
+		}
+		if before, ok := e.Grow(1); !ok || before != 2 || !bytes.Equal(e.b[size:], make([]byte, wasmPageBytes)) {
+			t.Fatal("grown memory is not zero")
+		}
+		e.b[size]++
+	}
+}
+
+// TestInstancesShareNothing restores two memories to one snapshot.
+func TestInstancesShareNothing(t *testing.T) {
+	e, s, want := homely(t, wasmPageBytes)
+	other := &engine{l: NewLinear(64 << 20), most: 1024}
+	other.b = other.l.Reallocate(wasmPageBytes)
+	defer other.l.Free()
+	if !other.l.Restore(other, s) {
+		t.Fatal("not restored")
+	}
+	e.b[3]++
+	if !bytes.Equal(other.b, want) {
+		t.Error("what one writes the other sees")
 	}
 }
