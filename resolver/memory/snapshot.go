@@ -1,9 +1,9 @@
-// Package memory is the linear memory of a module's instance, which can be put back to what it was. It is
-// pure: it knows bytes, no engine.
+// Package memory is the linear memory of a module's instance, which can be put back to what it was. It knows bytes
+// and, on Linux, the kernel, but no engine.
 //
 // Few pages change in a merge, so comparing each with the snapshot and copying those that differ runs
-// at memory speed. Where the kernel tells which pages were ever written, only those are compared. Dropping written
-// pages after each merge would be slower: every first write to a page is a fault.
+// at memory speed. Where the kernel tells which pages were ever written, only those are compared: see home. Dropping
+// written pages after each merge would be slower: every first write to a page is a fault.
 package memory
 
 import (
