@@ -12,11 +12,10 @@ import (
 type home struct {
 	bytes    []byte
 	snapshot *Snapshot
-	image    *image
-	entries  []byte // of pages, from the kernel
-	copies   int    // pages that are copies, as far as the last restore looked
-	widest   int    // how much of bytes was ever in use since the last forget
-	idle     int    // how many copies restores have found unchanged since then
+	pagemap  *pagemap
+	copies   int // pages that are copies, as far as the last restore looked
+	widest   int // how much of bytes was ever in use since the last forget
+	idle     int // how many copies restores have found unchanged since then
 }
 
 // maxIdle is how often copies, in multiples of their number, may turn out to be unchanged before all are given
@@ -27,23 +26,30 @@ var errNoHome = errors.New("the kernel does not tell which pages were written")
 
 // newHome maps an image and makes sure that the kernel's answers make sense.
 func newHome(i *image, s *Snapshot) (*home, error) {
-	b, err := i.mapImage()
+	m, err := openPagemap()
 	if err != nil {
 		return nil, err
 	}
-	h := &home{bytes: b, snapshot: s, image: i, widest: len(b)}
+	b, err := i.mapImage()
+	if err != nil {
+		return nil, errors.Join(err, m.close())
+	}
+	h := &home{bytes: b, snapshot: s, pagemap: m, widest: len(b)}
 	if err := h.probe(); err != nil {
-		return nil, errors.Join(err, unmap(b))
+		return nil, errors.Join(err, h.free())
 	}
 	return h, nil
 }
+
+// free gives all of it back.
+func (h *home) free() error { return errors.Join(unmap(h.bytes), h.pagemap.close()) }
 
 // probe writes one page and reads another, and wants to be told.
 func (h *home) probe() error {
 	first, last := h.bytes[0], h.bytes[len(h.bytes)-1]
 	h.bytes[0] = first ^ last ^ 1
 	told := false
-	if err := h.image.written(h.bytes, &h.entries, func(from, to int) { told = from == 0 && to == os.Getpagesize() }); err != nil {
+	if err := h.pagemap.written(h.bytes, func(from, to int) { told = from == 0 && to == os.Getpagesize() }); err != nil {
 		return err
 	}
 	h.bytes[0] = first
@@ -62,7 +68,7 @@ func (h *home) forget() error {
 // restore makes all of it what the snapshot was, after its first used bytes were in use.
 func (h *home) restore(used int) error {
 	copies, changed := 0, 0
-	err := h.image.written(h.bytes[:used], &h.entries, func(from, to int) {
+	err := h.pagemap.written(h.bytes[:used], func(from, to int) {
 		copies += (to - from) / pageBytes
 		changed += h.snapshot.restoreRange(h.bytes, from, to)
 	})

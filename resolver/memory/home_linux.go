@@ -13,9 +13,8 @@ import (
 
 // image is a snapshot as a file without a name, which all homes map.
 type image struct {
-	fd      int
-	pagemap int
-	bytes   int
+	fd    int
+	bytes int
 }
 
 // newImage puts a snapshot into a file of so many bytes.
@@ -23,15 +22,11 @@ func newImage(s *Snapshot, size int) (_ *image, err error) {
 	if page := os.Getpagesize(); size < 2*page || size%page != 0 || page%pageBytes != 0 {
 		return nil, errNoHome
 	}
-	pagemap, err := syscall.Open("/proc/self/pagemap", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, os.NewSyscallError("pagemap", err)
-	}
 	fd, err := newFile()
 	if err != nil {
-		return nil, errors.Join(err, syscall.Close(pagemap))
+		return nil, err
 	}
-	i := &image{fd: fd, pagemap: pagemap, bytes: size}
+	i := &image{fd: fd, bytes: size}
 	err = syscall.Ftruncate(fd, int64(size))
 	for _, r := range s.runs {
 		if err == nil {
@@ -73,12 +68,25 @@ func (i *image) write(r run) error {
 	return nil
 }
 
-// close leaves the homes' bytes alone, but they can be restored no more.
-func (i *image) close() error {
-	err := errors.Join(syscall.Close(i.fd), syscall.Close(i.pagemap))
-	i.fd, i.pagemap = -1, -1
-	return err
+// close leaves the homes alone.
+func (i *image) close() error { return os.NewSyscallError("close", syscall.Close(i.fd)) }
+
+// pagemap tells which pages of a mapping are copies. Each home has one of its own: all processors would write to what
+// the kernel counts the users of a shared one with.
+type pagemap struct {
+	fd      int
+	entries []byte
 }
+
+func openPagemap() (*pagemap, error) {
+	fd, err := syscall.Open("/proc/self/pagemap", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("open pagemap", err)
+	}
+	return &pagemap{fd: fd}, nil
+}
+
+func (m *pagemap) close() error { return os.NewSyscallError("close", syscall.Close(m.fd)) }
 
 // mapImage returns memory that equals the image, and which nobody else sees.
 func (i *image) mapImage() ([]byte, error) {
@@ -104,15 +112,15 @@ const (
 )
 
 // written calls each with the pieces of b, which is the beginning of a mapping, that are no longer pages of the image.
-func (i *image) written(b []byte, entries *[]byte, each func(from, to int)) error {
+func (m *pagemap) written(b []byte, each func(from, to int)) error {
 	page := os.Getpagesize()
 	n := (len(b) + page - 1) / page
-	if len(*entries) < n*entryBytes {
-		*entries = make([]byte, n*entryBytes)
+	if len(m.entries) < n*entryBytes {
+		m.entries = make([]byte, n*entryBytes)
 	}
-	list := (*entries)[:n*entryBytes]
+	list := m.entries[:n*entryBytes]
 	first := int64(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) / int64(page)
-	got, err := syscall.Pread(i.pagemap, list, first*entryBytes)
+	got, err := syscall.Pread(m.fd, list, first*entryBytes)
 	if err != nil || got != len(list) {
 		return errors.Join(errNoHome, err)
 	}

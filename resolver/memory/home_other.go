@@ -11,7 +11,14 @@ func (*image) close() error { return nil }
 
 func (*image) mapImage() ([]byte, error) { return nil, errNoHome }
 
-func (*image) written([]byte, *[]byte, func(from, to int)) error { return errNoHome }
+// pagemap is what there is on Linux only.
+type pagemap struct{}
+
+func openPagemap() (*pagemap, error) { return nil, errNoHome }
+
+func (*pagemap) close() error { return nil }
+
+func (*pagemap) written([]byte, func(from, to int)) error { return errNoHome }
 
 func unmap([]byte) error { return errNoHome }
 

@@ -66,7 +66,7 @@ func (l *Linear) Free() {
 // leave does without a home, from now on.
 func (l *Linear) leave() {
 	if l.home != nil {
-		_ = unmap(l.home.bytes) // which fails for addresses that are not mapped
+		_ = l.home.free() // which fails for what is not open or mapped
 	}
 	l.home, l.homeless = nil, true
 }
