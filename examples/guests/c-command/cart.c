@@ -179,16 +179,19 @@ static void fail(const char *message) {
 
 static uint8_t *put_base64(uint8_t *out, const uint8_t *s, size_t n) {
 	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	for (size_t i = 0; i < n; i += 3) {
-		uint32_t bits = (uint32_t)s[i] << 16;
-		if (i + 1 < n)
-			bits |= (uint32_t)s[i + 1] << 8;
-		if (i + 2 < n)
-			bits |= s[i + 2];
+	for (; n >= 3; n -= 3, s += 3, out += 4) {
+		uint32_t bits = (uint32_t)s[0] << 16 | (uint32_t)s[1] << 8 | s[2];
+		out[0] = (uint8_t)digits[bits >> 18];
+		out[1] = (uint8_t)digits[bits >> 12 & 63];
+		out[2] = (uint8_t)digits[bits >> 6 & 63];
+		out[3] = (uint8_t)digits[bits & 63];
+	}
+	if (n > 0) {
+		uint32_t bits = (uint32_t)s[0] << 16 | (n > 1 ? (uint32_t)s[1] << 8 : 0);
 		*out++ = (uint8_t)digits[bits >> 18];
 		*out++ = (uint8_t)digits[bits >> 12 & 63];
-		*out++ = i + 1 < n ? (uint8_t)digits[bits >> 6 & 63] : '=';
-		*out++ = i + 2 < n ? (uint8_t)digits[bits & 63] : '=';
+		*out++ = n > 1 ? (uint8_t)digits[bits >> 6 & 63] : '=';
+		*out++ = '=';
 	}
 	return out;
 }
