@@ -181,6 +181,13 @@ func TestRestorable(t *testing.T) {
 }
 
 func TestMeter(t *testing.T) {
+	if m := fuel.NewMeter(20, 30); m.First() != 20 || m.First() != 0 || m.Used(20) != 0 || m.Used(-3) != 20 {
+		t.Error("the first slice is not what there is")
+	}
+	early := fuel.NewMeter(100, 30)
+	if left, err := early.Charge(early.First(), 35); err != nil || left != 25 || early.Used(left) != 35 {
+		t.Errorf("after a slice in advance: %d, %v", left, err)
+	}
 	m := fuel.NewMeter(100, 30)
 	left, err := m.Yield(-5)
 	if err != nil || left != 25 || m.Used(left) != 5 {
