@@ -17,8 +17,8 @@
 // put back to it after each merge, which takes microseconds where a new one
 // takes milliseconds. On Linux each module has a file descriptor, of its first memory, and so has each instance,
 // of /proc/self/pagemap. What can change in an instance is its memory and its
-// mutable globals; a module that changes tables as well, or uses segments up, gets a
-// new instance each time, as does one whose merge failed.
+// mutable globals; a module that changes tables as well, or uses segments up, or whose
+// first state is large, gets a new instance each time, as does one whose merge failed.
 //
 // The package knows nothing of keyspaces' policies, replicas or versions.
 package resolver
