@@ -36,7 +36,7 @@ lint: ## formatting, vet, staticcheck, modernisers
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt: $$out"; exit 1; fi
 	@out=$$($(TOOLS) gofumpt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofumpt: $$out"; exit 1; fi
 	$(GO) vet ./...
-	GOOS=wasip1 GOARCH=wasm $(GO) vet ./resolver/guest ./examples/cart-merge/guest ./examples/guests/go ./examples/guests/command-go
+	GOOS=wasip1 GOARCH=wasm $(GO) vet ./resolver/guest ./examples/cart-merge/guest ./examples/guests/go ./examples/guests/go-parser ./examples/guests/command-go
 	$(TOOLS) staticcheck ./...
 	$(GO) fix -diff ./...
 
@@ -61,8 +61,8 @@ chaos: ## RUNS such storms of SECONDS each, from SEED on
 scenarios: ## two nodes away, and one disk lost, under 100000 keys
 	$(GO) test -count 1 -timeout 30m -v ./tests/chaos -run TestScenarios -chaos.scenarios
 
-bench: ## benchmarks, in a form that benchstat reads
-	$(GO) test -run '^$$' -bench . -benchmem -count 6 ./node/... ./resolver/...
+bench: ## benchmarks, in a form that benchstat reads; BenchmarkGuests has native Go beside the guests
+	$(GO) test -run '^$$' -bench . -benchmem -count 6 ./node/... ./resolver/... ./examples/guests
 
 examples: ## rebuild the committed guest modules
 	cd examples/cart-merge && GOOS=wasip1 GOARCH=wasm $(GO) build -buildmode=c-shared -trimpath -buildvcs=false -ldflags='-s -w -buildid=' -o cart.wasm ./guest

@@ -253,7 +253,13 @@ func TestGrownMemoryIsGivenBack(t *testing.T) {
 }
 
 func TestIdleInstancesAreBounded(t *testing.T) {
-	const most = 3 * (pageBytes + instanceBytes)
+	one := newRuntime(t, DefaultLimits())
+	mergeKey(mustCompile(t, one, hoarder(false).build()), 0)
+	_, size := one.Idle()
+	if size < instanceBytes {
+		t.Fatalf("an instance counts %d bytes", size)
+	}
+	most := 3*size + size/2
 	r, err := New(Options{IdleBytes: most, IdleTime: time.Hour})
 	if err != nil {
 		t.Fatal(err)

@@ -2,7 +2,6 @@ package resolver
 
 import (
 	"context"
-	"errors"
 	"runtime"
 	"strings"
 
@@ -16,14 +15,6 @@ import (
 
 // hostModule is the name of the host's own module.
 const hostModule = "dynamo"
-
-type turnKey struct{}
-
-// turn is one run of a module: what it sees of the outside, and its fuel. The context of the call holds it.
-type turn struct {
-	world *wasi.World
-	meter *fuel.Meter
-}
 
 // hostSignature returns the type of the host's function, named "module.name".
 func hostSignature(name string) (fuel.Signature, bool) {
@@ -91,36 +82,19 @@ type hostFunction struct {
 func yield(ctx context.Context, m api.Module, _ []uint64) {
 	// The engine's code cannot be preempted: this is where others get the processor, timers among them.
 	runtime.Gosched()
-	pay(ctx, m.ExportedGlobal(fuel.GlobalFuel), 0)
+	t := turnOf(ctx)
+	t.counts(m)
+	pay(t, 0)
 }
 
 // pay looks at the time limit, and takes fuel for work of the host.
-func pay(ctx context.Context, g api.Global, units uint64) {
-	if ctx.Err() != nil {
+func pay(t *turn, units uint64) {
+	if t.Err() != nil {
 		panic(sys.NewExitError(sys.ExitCodeDeadlineExceeded))
 	}
-	if err := turnOf(ctx).take(g, units); err != nil {
+	if err := t.take(units); err != nil {
 		panic(err)
 	}
-}
-
-func turnOf(ctx context.Context) *turn {
-	t, ok := ctx.Value(turnKey{}).(*turn)
-	if !ok {
-		panic(errors.New("a module runs outside of a turn"))
-	}
-	return t
-}
-
-// take pays for work of the host, and gives the module more fuel if it has none left.
-func (t *turn) take(g api.Global, units uint64) error {
-	global, ok := g.(api.MutableGlobal)
-	if !ok {
-		return errors.New("the module has no fuel")
-	}
-	next, err := t.meter.Charge(int64(global.Get()), units)
-	global.Set(uint64(next))
-	return err
 }
 
 // bytesPerUnit is how much work in the host a unit of fuel pays for. Random bytes, which are the most
@@ -131,6 +105,8 @@ const bytesPerUnit = 2
 // since a module can spend nearly all of its time here, and pays for its work in
 // advance. The engine turns a panic into the error of the call into the module.
 func (f hostFunction) Call(ctx context.Context, m api.Module, stack []uint64) {
+	t := turnOf(ctx)
+	t.counts(m)
 	for i, p := range f.params {
 		if p == 'i' { // the engine leaves the upper half of an i32 undefined
 			stack[i] = uint64(uint32(stack[i]))
@@ -143,11 +119,11 @@ func (f hostFunction) Call(ctx context.Context, m api.Module, stack []uint64) {
 	}
 	if f.divisible {
 		for ; work > pieceBytes; work -= pieceBytes {
-			f.part(ctx, m, []uint64{args[0], pieceBytes}, pieceBytes)
+			f.part(t, m, []uint64{args[0], pieceBytes}, pieceBytes)
 			args[0], args[1] = args[0]+pieceBytes, args[1]-pieceBytes
 		}
 	}
-	errno := f.part(ctx, m, args, work)
+	errno := f.part(t, m, args, work)
 	if len(stack) > 0 {
 		stack[0] = uint64(errno)
 	}
@@ -157,13 +133,13 @@ func (f hostFunction) Call(ctx context.Context, m api.Module, stack []uint64) {
 const pieceBytes = 1 << 20
 
 // part pays and does the work.
-func (f hostFunction) part(ctx context.Context, m api.Module, args []uint64, work uint64) (errno uint32) {
-	g, units := m.ExportedGlobal(fuel.GlobalFuel), work/bytesPerUnit
-	if int64(g.Get()) < int64(units) { // a slice is over, and the module will not see it
+func (f hostFunction) part(t *turn, m api.Module, args []uint64, work uint64) (errno uint32) {
+	units := work / bytesPerUnit
+	if int64(t.fuel.Get()) < int64(units) { // a slice is over, and the module will not see it
 		runtime.Gosched()
 	}
-	pay(ctx, g, units)
-	errno, stop := f.call(turnOf(ctx).world, m.Memory(), args)
+	pay(t, units)
+	errno, stop := f.call(&t.world, m.Memory(), args)
 	if stop != nil {
 		panic(sys.NewExitError(stop.ExitCode))
 	}

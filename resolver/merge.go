@@ -10,7 +10,6 @@ import (
 	"github.com/tetratelabs/wazero/sys"
 
 	"dynamo/resolver/frame"
-	"dynamo/resolver/fuel"
 	"dynamo/resolver/wasi"
 )
 
@@ -25,12 +24,10 @@ import (
 // The time limit starts when a turn is free; ctx counts from the beginning.
 func (m *Module) Merge(ctx context.Context, req Request, maxOutputBytes int) (Response, Outcome, error) {
 	r := m.runtime
-	select {
-	case r.turns <- struct{}{}:
-		defer func() { <-r.turns }()
-	case <-ctx.Done():
-		return Response{}, Outcome{}, &Error{Code: CodeCanceled, Message: "waiting for a turn", Err: ctx.Err()}
+	if err := r.wait(ctx); err != nil {
+		return Response{}, Outcome{}, err
 	}
+	defer func() { <-r.turns }()
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if m.mu.closed {
@@ -53,6 +50,21 @@ func (m *Module) Merge(ctx context.Context, req Request, maxOutputBytes int) (Re
 	return resp, outcome, err
 }
 
+// wait waits for a turn.
+func (r *Runtime) wait(ctx context.Context) error {
+	select {
+	case r.turns <- struct{}{}:
+		return nil
+	default: // there is none, or there are others who want one
+	}
+	select {
+	case r.turns <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return &Error{Code: CodeCanceled, Message: "waiting for a turn", Err: ctx.Err()}
+	}
+}
+
 // run brings up an instance, calls it and puts it away again.
 func (m *Module) run(ctx context.Context, req Request, limit int) (_ Response, cost Outcome, err error) {
 	defer func() {
@@ -68,34 +80,33 @@ func (m *Module) run(ctx context.Context, req Request, limit int) (_ Response, c
 	defer func() { m.reuse(ctx, in, sound) }()
 	o := wasi.Options{WallMs: newestMs(req.Siblings), MonotonicNs: monotonicNs}
 	if m.info.ABI == ABICommand {
-		o.Stdin, o.MaxStdout = frame.AppendJSONRequest(nil, req), frame.JSONResponseBytes(limit)
-		o.Seed = o.Stdin
+		in.frame = frame.AppendJSONRequest(in.frame[:0], req)
+		o.Stdin, o.MaxStdout = in.frame, frame.JSONResponseBytes(limit)
 	} else {
-		o.Seed = frame.AppendRequest(nil, req)
+		in.frame = frame.AppendRequest(in.frame[:0], req)
 	}
-	w := wasi.New(o)
-	t := &turn{world: w, meter: fuel.NewMeter(m.runtime.limits.Fuel, 0)}
-	in.begin(m.runtime.limits)
-	over := failf(CodeTimeout, "the time limit of %v is over", m.runtime.limits.Timeout)
-	callCtx, cancel := context.WithTimeoutCause(context.WithValue(ctx, turnKey{}, t), m.runtime.limits.Timeout, over)
-	defer cancel()
+	o.Seed = in.frame
+	in.begin(ctx, m.runtime.limits, o)
+	if in.turn.Err() != nil { // a short merge does not look
+		sound = true
+		return Response{}, Outcome{}, ended(&in.turn, "start")
+	}
 	var resp Response
 	var answer error
 	if m.info.ABI == ABICommand {
-		err, answer = in.command(callCtx, w), nil
-		if err == nil {
-			out, _ := w.Stdout()
-			resp, answer = frame.DecodeJSONResponse(out, limit)
+		if err = in.command(); err == nil {
+			out, _ := in.turn.world.Stdout()
+			resp, answer = frame.DecodeJSONAnswer(out, req.Siblings, limit)
 		}
 	} else {
 		var out []byte
-		if out, err = in.function(callCtx, o.Seed, limit); err == nil {
-			resp, answer = frame.DecodeResponse(out, len(req.Siblings), limit)
+		if out, err = in.function(in.frame, limit); err == nil {
+			resp, answer = frame.DecodeAnswer(out, req.Siblings, limit)
 		}
 	}
 	sound = err == nil
-	cost = Outcome{Fuel: t.meter.Used(int64(in.fuel.Get())), MemoryBytes: uint64(in.module.Memory().Size())}
-	m.say(req.Keyspace, w)
+	cost = Outcome{Fuel: in.turn.meter.Used(int64(in.turn.fuel.Get())), MemoryBytes: uint64(in.pages.Size())}
+	m.say(req.Keyspace, &in.turn.world)
 	if err == nil && answer != nil {
 		err = outputError(answer)
 	}
@@ -113,21 +124,21 @@ func newestMs(siblings []Sibling) uint64 {
 
 // function hands the frame over and returns the response, which lies in the
 // instance's memory: copy it before the instance is used again.
-func (in *instance) function(ctx context.Context, request []byte, limit int) ([]byte, error) {
-	at, err := in.give(ctx, request)
+func (in *instance) function(request []byte, limit int) ([]byte, error) {
+	at, err := in.give(request)
 	if err != nil {
 		return nil, err
 	}
-	results, err := in.call(ctx, exportResolve, at, uint64(len(request)))
+	answer, err := in.run(&in.main, at, uint64(len(request)))
 	if err != nil {
-		return nil, failure(ctx, exportResolve, err)
+		return nil, failure(&in.turn, exportResolve, err)
 	}
-	from, n := uint32(results[0]>>32), uint32(results[0])
+	from, n := uint32(answer>>32), uint32(answer)
 	// A message may be longer than a value: it is cut, not refused.
 	if most := frame.ResponseBytes(max(limit, 64<<10)); uint64(n) > uint64(most) {
 		return nil, failf(CodeOversize, "response of %d bytes, limit %d", n, most)
 	}
-	out, ok := in.module.Memory().Read(from, n)
+	out, ok := in.pages.Read(from, n)
 	if !ok {
 		return nil, failf(CodeInvalidOutput, "response of %d bytes at %#x, outside of memory", n, from)
 	}
@@ -135,16 +146,16 @@ func (in *instance) function(ctx context.Context, request []byte, limit int) ([]
 }
 
 // command runs the program from its beginning to its end.
-func (in *instance) command(ctx context.Context, w *wasi.World) error {
-	_, err := in.call(ctx, exportStart)
-	if _, overflowed := w.Stdout(); overflowed {
+func (in *instance) command() error {
+	_, err := in.run(&in.main, 0, 0)
+	if _, overflowed := in.turn.world.Stdout(); overflowed {
 		return failf(CodeOversize, "the program printed more than the largest value takes")
 	}
-	if exit, ok := errors.AsType[*sys.ExitError](err); ok && exit.ExitCode() == 0 && ctx.Err() == nil {
+	if exit, ok := errors.AsType[*sys.ExitError](err); ok && exit.ExitCode() == 0 && in.turn.Err() == nil {
 		return nil
 	}
 	if err != nil {
-		return failure(ctx, exportStart, err)
+		return failure(&in.turn, exportStart, err)
 	}
 	return nil
 }

@@ -18,6 +18,7 @@ type Module struct {
 
 	state    atomic.Pointer[state] // nil before the first boot, and for ever if not restorable or large
 	large    atomic.Bool           // the first state takes too much to be kept
+	idle     idle                  // of the runtime's pool
 	spoke    atomic.Bool           // what it says when it starts is logged once
 	engine   wazero.Runtime
 	compiled wazero.CompiledModule
@@ -63,6 +64,9 @@ func (m *Module) free(ctx context.Context) error {
 	}
 	if m.engine != nil {
 		errs = append(errs, m.engine.Close(ctx))
+	}
+	if s := m.state.Load(); s != nil {
+		errs = append(errs, s.memory.Close())
 	}
 	if m.cache != nil {
 		errs = append(errs, m.cache.Close(ctx))

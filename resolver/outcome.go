@@ -92,17 +92,16 @@ type Outcome struct {
 	MemoryBytes uint64
 }
 
-// ended gives the code for the end of ctx, which by the module's own time limit
-// has an *Error as its cause.
-func ended(ctx context.Context, what string) *Error {
-	if over, ok := errors.AsType[*Error](context.Cause(ctx)); ok {
-		return failf(over.Code, "%s: %s", what, over.Message)
+// ended gives the code for a turn that is over.
+func ended(t *turn, what string) *Error {
+	if t.late {
+		return failf(CodeTimeout, "%s: the time limit of %v is over", what, t.limit)
 	}
-	return &Error{Code: CodeCanceled, Message: what, Err: context.Cause(ctx)}
+	return &Error{Code: CodeCanceled, Message: what, Err: context.Cause(t.caller)}
 }
 
 // failure gives the code for err, which a call into a module returned.
-func failure(ctx context.Context, what string, err error) *Error {
+func failure(t *turn, what string, err error) *Error {
 	if known, ok := errors.AsType[*Error](err); ok {
 		return known
 	}
@@ -113,8 +112,8 @@ func failure(ctx context.Context, what string, err error) *Error {
 	switch {
 	case errors.Is(err, fuel.ErrExhausted):
 		return &Error{Code: CodeFuel, Message: what, Err: fuel.ErrExhausted}
-	case exited && ctx.Err() != nil:
-		return ended(ctx, what)
+	case exited && t.Err() != nil:
+		return ended(t, what)
 	case exited:
 		return failf(CodeExit, "%s: exit code %d", what, exit.ExitCode())
 	case strings.Contains(text, "(recovered by wazero)"):

@@ -21,6 +21,8 @@ go_modules() {
 	mkdir -p bin/guests
 	GOOS=wasip1 GOARCH=wasm $GO build -trimpath -buildmode=c-shared -ldflags=-s -o "$work/go.wasm" ./$here/go
 	finish "$work/go.wasm" bin/guests/go.wasm
+	GOOS=wasip1 GOARCH=wasm $GO build -trimpath -buildmode=c-shared -ldflags=-s -o "$work/go-parser.wasm" ./$here/go-parser
+	finish "$work/go-parser.wasm" bin/guests/go-parser.wasm
 	GOOS=wasip1 GOARCH=wasm $GO build -trimpath -ldflags=-s -o "$work/command-go.wasm" ./$here/command-go
 	finish "$work/command-go.wasm" bin/guests/command-go.wasm
 }
@@ -28,12 +30,14 @@ go_modules() {
 c() {
 	clang=${CLANG:-clang}
 	if ! command -v "$clang" >/dev/null || ! command -v wasm-ld >/dev/null; then
-		without "c/cart.wasm, it needs clang and wasm-ld"
+		without "c/cart.wasm and c-command/cart.wasm, they need clang and wasm-ld"
 		return
 	fi
-	"$clang" --target=wasm32 -std=c11 -O2 -ffreestanding -nostdlib -fno-builtin -Wall -Wextra -Werror \
-		-Wl,--no-entry -Wl,--strip-all -Wl,-z,stack-size=65536 -o "$work/c.wasm" $here/c/cart.c
-	finish "$work/c.wasm" $here/c/cart.wasm
+	for form in c c-command; do
+		"$clang" --target=wasm32 -std=c11 -O2 -ffreestanding -nostdlib -fno-builtin -Wall -Wextra -Werror \
+			-Wl,--no-entry -Wl,--strip-all -Wl,-z,stack-size=65536 -o "$work/c.wasm" $here/$form/cart.c
+		finish "$work/c.wasm" $here/$form/cart.wasm
+	done
 }
 
 rust() {
@@ -41,7 +45,7 @@ rust() {
 		root=$("$rustc" --print sysroot 2>/dev/null) || continue
 		[ -d "$root/lib/rustlib/wasm32-unknown-unknown" ] || continue
 		"$rustc" --edition=2021 --target=wasm32-unknown-unknown --crate-type=cdylib \
-			-C opt-level=s -C lto -C panic=abort -C strip=symbols -o "$work/rust.wasm" $here/rust/cart.rs
+			-C opt-level=3 -C lto -C panic=abort -C strip=symbols -o "$work/rust.wasm" $here/rust/cart.rs
 		finish "$work/rust.wasm" $here/rust/cart.wasm
 		return
 	done

@@ -103,6 +103,8 @@ func modules(t testing.TB) map[string]*resolver.Module {
 		"C":              read(t, "c/cart.wasm"),
 		"AssemblyScript": read(t, "assemblyscript/cart.wasm"),
 		"Go":             built(t, wasip1, "go", "build", "-trimpath", "-buildvcs=false", "-buildmode=c-shared", "-ldflags=-s -w -buildid=", "-o", "OUT", "./go"),
+		"Go, own parser": built(t, wasip1, "go", "build", "-trimpath", "-buildvcs=false", "-buildmode=c-shared", "-ldflags=-s -w -buildid=", "-o", "OUT", "./go-parser"),
+		"C, as command":  read(t, "c-command/cart.wasm"),
 		"Go, as command": built(t, wasip1, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", "OUT", "./command-go"),
 	}
 	// A runtime compiles one module at a time, and Go's take long under the race detector: each has its own.
@@ -141,7 +143,7 @@ func modules(t testing.TB) map[string]*resolver.Module {
 	}
 	for name, m := range out {
 		want := resolver.ABIFunction
-		if name == "Go, as command" {
+		if strings.HasSuffix(name, "as command") {
 			want = resolver.ABICommand
 		}
 		if m.Info().ABI != want {

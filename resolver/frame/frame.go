@@ -207,8 +207,19 @@ func AppendResponse(dst []byte, r Response) []byte {
 // (ancestor included) and copies out of b. Errors are ErrOversize for a value
 // above maxBytes and ErrMalformed for anything else.
 func DecodeResponse(b []byte, siblings, maxBytes int) (Response, error) {
+	return decodeResponse(b, nil, siblings, maxBytes)
+}
+
+// DecodeAnswer is DecodeResponse for the host, which has the siblings: a content type that one of them has is not
+// copied.
+func DecodeAnswer(b []byte, siblings []Sibling, maxBytes int) (Response, error) {
+	return decodeResponse(b, siblings, len(siblings), maxBytes)
+}
+
+func decodeResponse(b []byte, known []Sibling, siblings, maxBytes int) (Response, error) {
 	f := &fields{rest: b}
-	r := Response{Status: Status(f.u32()), ContentType: string(f.bytes())}
+	r := Response{Status: Status(f.u32())}
+	r.ContentType = contentTypeOf(f.bytes(), known)
 	payload := f.bytes()
 	if f.bad || len(f.rest) != 0 {
 		return Response{}, fmt.Errorf("%w: response of %d bytes is malformed", ErrMalformed, len(b))
@@ -238,6 +249,16 @@ func DecodeResponse(b []byte, siblings, maxBytes int) (Response, error) {
 		return Response{}, fmt.Errorf("%w: unknown status %d", ErrMalformed, uint32(r.Status))
 	}
 	return r, nil
+}
+
+// contentTypeOf is b as a string, that of a sibling if one is equal.
+func contentTypeOf(b []byte, siblings []Sibling) string {
+	for i := range siblings {
+		if siblings[i].ContentType == string(b) {
+			return siblings[i].ContentType
+		}
+	}
+	return string(b)
 }
 
 // validContentType keeps control characters, line ends above all, out of the

@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"strconv"
 	"unicode/utf8"
 )
@@ -51,11 +49,25 @@ func appendSibling(dst []byte, s Sibling) []byte {
 
 // appendString appends s in quotes; what is not UTF-8 becomes U+FFFD.
 func appendString(dst []byte, s string) []byte {
+	if isPlain(s) {
+		return append(append(append(dst, '"'), s...), '"')
+	}
 	b, err := json.Marshal(s)
 	if err != nil {
 		panic(err) // a string always has an encoding
 	}
 	return append(dst, b...)
+}
+
+// isPlain is whether all characters mean themselves to encoding/json.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c < ' ', c >= utf8.RuneSelf, c == '"', c == '\\', c == '<', c == '>', c == '&':
+			return false
+		}
+	}
+	return true
 }
 
 // statusOf names the statuses of the command form.
@@ -77,6 +89,12 @@ func statusOf(name string) (Status, bool) {
 // each at most once, of strings (null counts as absent), with white space around it and nothing else. A
 // value must be given with status "value". Errors are as with DecodeResponse.
 func DecodeJSONResponse(b []byte, maxBytes int) (Response, error) {
+	return DecodeJSONAnswer(b, nil, maxBytes)
+}
+
+// DecodeJSONAnswer is DecodeJSONResponse for the host, which has the siblings: a content type that one of them has is
+// not copied.
+func DecodeJSONAnswer(b []byte, siblings []Sibling, maxBytes int) (Response, error) {
 	if len(b) > JSONResponseBytes(maxBytes) {
 		return Response{}, fmt.Errorf("%w: response of %d bytes", ErrOversize, len(b))
 	}
@@ -84,92 +102,167 @@ func DecodeJSONResponse(b []byte, maxBytes int) (Response, error) {
 	if err != nil {
 		return Response{}, err
 	}
-	name, ok := f["status"]
-	if !ok {
+	if !f[fieldStatus].there {
 		return Response{}, fmt.Errorf("%w: no status", ErrMalformed)
 	}
-	r := Response{}
-	if r.Status, ok = statusOf(name); !ok {
-		return Response{}, fmt.Errorf("%w: unknown status %.40q", ErrMalformed, name)
+	r, ok := Response{}, false
+	if r.Status, ok = statusOf(string(f[fieldStatus].text)); !ok {
+		return Response{}, fmt.Errorf("%w: unknown status %.40q", ErrMalformed, f[fieldStatus].text)
 	}
-	if r.ContentType = f["content_type"]; !validContentType(r.ContentType) {
+	if r.ContentType = contentTypeOf(f[fieldContentType].text, siblings); !validContentType(r.ContentType) {
 		return Response{}, fmt.Errorf("%w: content type is longer than %d bytes or not printable ASCII", ErrMalformed, maxContentTypeBytes)
 	}
-	message := f["message"]
-	value, given := f["value_base64"]
 	switch r.Status {
 	case StatusValue:
-		if !given {
+		if !f[fieldValue].there {
 			return Response{}, fmt.Errorf("%w: status value without value_base64", ErrMalformed)
 		}
-		return r, r.decodeValue(value, maxBytes)
+		if r.Payload, err = decodeValue(f[fieldValue].text, maxBytes); err != nil {
+			return Response{}, err
+		}
+		return r, nil
 	case StatusError:
-		r.Payload = []byte(message[:min(len(message), MaxMessageBytes)])
+		message := f[fieldMessage].text
+		r.Payload = append([]byte{}, message[:min(len(message), MaxMessageBytes)]...)
 	}
-	if value != "" {
-		return Response{}, fmt.Errorf("%w: status %s with a value", ErrMalformed, name)
+	if len(f[fieldValue].text) > 0 {
+		return Response{}, fmt.Errorf("%w: status %s with a value", ErrMalformed, f[fieldStatus].text)
 	}
 	return r, nil
 }
 
-func (r *Response) decodeValue(text string, maxBytes int) error {
-	payload, err := base64.StdEncoding.Strict().AppendDecode(make([]byte, 0, base64.StdEncoding.DecodedLen(len(text))), []byte(text))
+func decodeValue(text []byte, maxBytes int) ([]byte, error) {
+	payload, err := base64.StdEncoding.Strict().AppendDecode(make([]byte, 0, base64.StdEncoding.DecodedLen(len(text))), text)
 	switch {
 	case err != nil:
-		*r = Response{}
-		return fmt.Errorf("%w: value_base64: %w", ErrMalformed, err)
+		return nil, fmt.Errorf("%w: value_base64: %w", ErrMalformed, err)
 	case len(payload) > maxBytes:
-		*r = Response{}
-		return fmt.Errorf("%w: value of %d bytes, limit %d", ErrOversize, len(payload), maxBytes)
+		return nil, fmt.Errorf("%w: value of %d bytes, limit %d", ErrOversize, len(payload), maxBytes)
 	}
-	r.Payload = payload
-	return nil
+	return payload, nil
+}
+
+// The known fields of a response.
+const (
+	fieldStatus = iota
+	fieldValue
+	fieldContentType
+	fieldMessage
+	fieldCount
+)
+
+// fieldOf returns the number of a field, or -1.
+func fieldOf(name []byte) int {
+	switch string(name) {
+	case "status":
+		return fieldStatus
+	case "value_base64":
+		return fieldValue
+	case "content_type":
+		return fieldContentType
+	case "message":
+		return fieldMessage
+	}
+	return -1
+}
+
+// field is the decoded text of one of them, which may lie in the response.
+type field struct {
+	text        []byte
+	seen, there bool // there: and not null
 }
 
 // stringFields reads an object whose known fields are strings. The package encoding/json alone would take
 // names in any case, the last of several, and anything after the end.
-func stringFields(b []byte) (map[string]string, error) {
+func stringFields(b []byte) (fields [fieldCount]field, err error) {
 	if !utf8.Valid(b) {
-		return nil, fmt.Errorf("%w: not UTF-8", ErrMalformed)
+		return fields, fmt.Errorf("%w: not UTF-8", ErrMalformed)
 	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return nil, fmt.Errorf("%w: not a JSON object", ErrMalformed)
+	t := jsonText(b)
+	if !t.take('{') {
+		return fields, fmt.Errorf("%w: not a JSON object", ErrMalformed)
 	}
-	fields := make(map[string]string, 4)
-	seen := make(map[string]bool, 4)
-	for d.More() {
-		t, err := d.Token()
-		name, ok := t.(string)
-		if err != nil || !ok {
-			return nil, fmt.Errorf("%w: not JSON", ErrMalformed)
+	for more := !t.take('}'); more; {
+		name, ok := t.takeString()
+		if !ok || !t.take(':') {
+			return fields, fmt.Errorf("%w: not JSON", ErrMalformed)
 		}
-		switch name {
-		case "status", "value_base64", "content_type", "message":
-		default:
-			return nil, fmt.Errorf("%w: unknown field %.40q", ErrMalformed, name)
+		i := fieldOf(name)
+		switch {
+		case i < 0:
+			return fields, fmt.Errorf("%w: unknown field %.40q", ErrMalformed, name)
+		case fields[i].seen:
+			return fields, fmt.Errorf("%w: field %s is there twice", ErrMalformed, name)
 		}
-		if seen[name] {
-			return nil, fmt.Errorf("%w: field %s is there twice", ErrMalformed, name)
+		fields[i].seen = true
+		if fields[i].text, fields[i].there = t.takeString(); !fields[i].there && !t.takeNull() {
+			return fields, fmt.Errorf("%w: field %s is not a string", ErrMalformed, name)
 		}
-		seen[name] = true
-		t, err = d.Token()
-		switch v := t.(type) {
-		case string:
-			fields[name] = v
-		case nil:
-			if err != nil {
-				return nil, fmt.Errorf("%w: not JSON", ErrMalformed)
-			}
-		default:
-			return nil, fmt.Errorf("%w: field %s is not a string", ErrMalformed, name)
+		if more = t.take(','); !more && !t.take('}') {
+			return fields, fmt.Errorf("%w: not JSON", ErrMalformed)
 		}
 	}
-	if _, err := d.Token(); err != nil { // the closing brace
-		return nil, fmt.Errorf("%w: not JSON", ErrMalformed)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%w: something follows the object", ErrMalformed)
+	if t.skipSpace(); len(t) > 0 {
+		return fields, fmt.Errorf("%w: something follows the object", ErrMalformed)
 	}
 	return fields, nil
+}
+
+// jsonText is what is left of a text.
+type jsonText []byte
+
+func (t *jsonText) skipSpace() {
+	for len(*t) > 0 {
+		switch (*t)[0] {
+		case ' ', '\t', '\n', '\r':
+			*t = (*t)[1:]
+		default:
+			return
+		}
+	}
+}
+
+// take takes c if it comes next.
+func (t *jsonText) take(c byte) bool {
+	t.skipSpace()
+	if len(*t) == 0 || (*t)[0] != c {
+		return false
+	}
+	*t = (*t)[1:]
+	return true
+}
+
+func (t *jsonText) takeNull() bool {
+	t.skipSpace()
+	rest, ok := bytes.CutPrefix(*t, []byte("null"))
+	*t = rest
+	return ok
+}
+
+// takeString takes a string if there is one, and decodes it. Without an escape it lies in the text.
+func (t *jsonText) takeString() ([]byte, bool) {
+	t.skipSpace()
+	b := *t
+	if len(b) == 0 || b[0] != '"' {
+		return nil, false
+	}
+	plain := true
+	for i := 1; i < len(b); i++ {
+		switch c := b[i]; {
+		case c == '"':
+			*t = b[i+1:]
+			if plain {
+				return b[1:i], true
+			}
+			var s string
+			err := json.Unmarshal(b[:i+1], &s)
+			return []byte(s), err == nil
+		case c == '\\':
+			plain = false
+			i++
+		case c < ' ':
+			return nil, false
+		}
+	}
+	return nil, false
 }

@@ -1,11 +1,15 @@
 package frame
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"reflect"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 func TestJSONRequestGolden(t *testing.T) {
@@ -79,7 +83,19 @@ func FuzzDecodeJSONResponse(f *testing.F) {
 	f.Add([]byte(`{"status":"value","value_base64":"eA==","content_type":"a/b"}`))
 	f.Add([]byte(`{"status":"error","message":"\ud800"}`))
 	f.Add([]byte(`{"status":"keep","value_base64":null}`))
+	f.Add([]byte("{\"status\" : \"k\\u0065ep\\\"\" ,\n\"message\":\"\u2028\\/\"}"))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fields, fieldsErr := stringFields(b)
+		if want, wantErr := slowFields(b); (fieldsErr != nil) != (wantErr != nil) {
+			t.Fatalf("%q: %v, want %v", b, fieldsErr, wantErr)
+		} else if fieldsErr == nil {
+			for _, name := range []string{"status", "value_base64", "content_type", "message"} {
+				i := fieldOf([]byte(name))
+				if w, there := want[name]; there != fields[i].there || w != string(fields[i].text) {
+					t.Fatalf("%q: %s is %q, want %q", b, name, fields[i].text, w)
+				}
+			}
+		}
 		r, err := DecodeJSONResponse(b, 100)
 		if err != nil {
 			if !errors.Is(err, ErrMalformed) && !errors.Is(err, ErrOversize) {
@@ -96,4 +112,51 @@ func FuzzDecodeJSONResponse(f *testing.F) {
 			t.Fatalf("%q: %v", b, err)
 		}
 	})
+}
+
+// slowFields is stringFields with the decoder of the standard library, and its judge.
+func slowFields(b []byte) (map[string]string, error) {
+	if !utf8.Valid(b) {
+		return nil, fmt.Errorf("%w: not UTF-8", ErrMalformed)
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return nil, fmt.Errorf("%w: not a JSON object", ErrMalformed)
+	}
+	fields := make(map[string]string, 4)
+	seen := make(map[string]bool, 4)
+	for d.More() {
+		t, err := d.Token()
+		name, ok := t.(string)
+		if err != nil || !ok {
+			return nil, fmt.Errorf("%w: not JSON", ErrMalformed)
+		}
+		switch name {
+		case "status", "value_base64", "content_type", "message":
+		default:
+			return nil, fmt.Errorf("%w: unknown field %.40q", ErrMalformed, name)
+		}
+		if seen[name] {
+			return nil, fmt.Errorf("%w: field %s is there twice", ErrMalformed, name)
+		}
+		seen[name] = true
+		t, err = d.Token()
+		switch v := t.(type) {
+		case string:
+			fields[name] = v
+		case nil:
+			if err != nil {
+				return nil, fmt.Errorf("%w: not JSON", ErrMalformed)
+			}
+		default:
+			return nil, fmt.Errorf("%w: field %s is not a string", ErrMalformed, name)
+		}
+	}
+	if _, err := d.Token(); err != nil { // the closing brace
+		return nil, fmt.Errorf("%w: not JSON", ErrMalformed)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%w: something follows the object", ErrMalformed)
+	}
+	return fields, nil
 }

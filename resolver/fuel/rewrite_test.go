@@ -181,6 +181,16 @@ func TestRestorable(t *testing.T) {
 }
 
 func TestMeter(t *testing.T) {
+	if m := fuel.NewMeter(20, 30); m.First() != 20 || m.First() != 0 || m.Used(20) != 0 || m.Used(-3) != 20 {
+		t.Error("the first grant is not what there is")
+	}
+	if m := fuel.NewMeter(100, 30); m.First() != 60 || m.First() != 40 {
+		t.Error("the first grant is not two slices")
+	}
+	early := fuel.NewMeter(100, 30)
+	if left, err := early.Charge(early.First(), 35); err != nil || left != 25 || early.Used(left) != 35 {
+		t.Errorf("after a slice in advance: %d, %v", left, err)
+	}
 	m := fuel.NewMeter(100, 30)
 	left, err := m.Yield(-5)
 	if err != nil || left != 25 || m.Used(left) != 5 {

@@ -19,7 +19,12 @@
 //	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -ldflags=-s -o my.wasm .
 //
 // Every merge begins in the state that the module had once its variables were initialised: what a merge
-// leaves in them is gone. The function has to be deterministic, so beware of the order of Go's maps.
+// leaves in them is gone. What packages prepare when they are first used, such as encoding/json for each type, is
+// best used once there, or every merge prepares it:
+//
+//	var _, _ = merge(example)
+//
+// The function has to be deterministic, so beware of the order of Go's maps.
 package guest
 
 // Sibling is one of the concurrent versions of a key.

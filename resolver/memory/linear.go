@@ -7,12 +7,15 @@ const wasmPageBytes = 64 << 10
 // that is given back.
 const MaxSpareBytes = 4 << 20
 
-// mappedBytes is the size from which on a memory is a mapping. It need not be copied to grow, takes no more than was
-// written, and goes when it is freed: buffers of 64 MiB that wait for the garbage collector add up.
-const mappedBytes = 1 << 20
-
 // Linear is the linear memory of one instance. It is what wazero calls a LinearMemory, and for the
 // goroutine that runs the instance. Free it.
+//
+// It lies in one of three places:
+//   - in a mapping as large as the memory may become. So it need not be copied to grow, takes no more than was written,
+//     and goes when it is freed: buffers of 64 MiB that wait for the garbage collector add up.
+//   - in such a mapping that begins with a home, from the first Restore on. What lies beyond the home is given back
+//     by each Restore.
+//   - on the heap, and copied to grow, where the kernel gives no mapping.
 //
 // The engine can only grow a memory. But it takes what Reallocate returns for the memory, whatever it
 // asked for; so resize lets it ask for a page more and hands out less.
@@ -22,6 +25,10 @@ type Linear struct {
 	// mapped says that buf is a mapping of most bytes. What lies beyond touched was never written, or was discarded.
 	mapped  bool
 	touched uint64
+	// home is the first part of buf; nil before the first Restore, and if there is none.
+	home *home
+	// onHeap and homeless say that the kernel gave no mapping or no home, and is not asked again.
+	onHeap, homeless bool
 	// high is the largest size that the engine had since the last Restore.
 	high uint64
 	// most is the largest size that the module may have, in bytes.
@@ -60,85 +67,132 @@ func (l *Linear) Reallocate(size uint64) []byte {
 
 // enlarge brings buf to a size at least.
 func (l *Linear) enlarge(size uint64) {
-	if size >= mappedBytes {
-		if grown := reserve(l.most); grown != nil {
-			copy(grown, l.buf)
-			l.buf, l.mapped = grown, true
-			return
-		}
+	if !l.onHeap {
+		l.buf = reserve(l.most)
+		l.mapped = l.buf != nil
+		l.onHeap = !l.mapped
 	}
-	// By half of it more, so that a module which grows page by page is not copied each time.
-	grown := make([]byte, max(size, min(l.most, uint64(len(l.buf))/2*3)))
-	copy(grown, l.buf)
-	l.buf = grown
+	if l.onHeap {
+		// By half of it more, so that a module which grows page by page is not copied each time.
+		grown := make([]byte, max(size, min(l.most, uint64(len(l.buf))/2*3)))
+		copy(grown, l.buf)
+		l.buf = grown
+	}
 }
 
 // Free gives the memory back. What Reallocate returned must not be used any more.
 func (l *Linear) Free() {
+	if l.home != nil {
+		_ = l.home.free() // which fails for what is not open
+	}
 	if l.mapped {
 		release(l.buf)
 	}
-	l.buf, l.mapped = nil, false
+	l.buf, l.home, l.mapped = nil, nil, false
 }
 
 // Bytes is how much memory is held.
 func (l *Linear) Bytes() int {
-	if l.mapped {
+	switch {
+	case l.home != nil:
+		return l.home.held() + max(int(l.high)-len(l.home.bytes), 0)
+	case l.mapped:
 		return int(l.touched)
 	}
 	return len(l.buf)
 }
 
-// Take copies what the engine has, of which the Extent is known.
-func (l *Linear) Take(e Engine, now Extent) *Snapshot { return take(l.buf[:e.Size()], now) }
-
-// Extent says where what the engine has is not zero.
-func (l *Linear) Extent(e Engine) Extent { return extent(l.buf[:e.Size()]) }
-
-// RestoreNew does what Restore does, in less time, with a memory whose Extent is known and which is not larger
-// than when s was taken.
-func (l *Linear) RestoreNew(e Engine, s *Snapshot, known Extent) bool {
-	if !l.resize(e, uint32(s.size)) {
-		return false
+// Take copies what the engine has, unless that is more than so many bytes, not counting pages of zeros: then it
+// returns nil. Close the Snapshot.
+func (l *Linear) Take(e Engine, most int) *Snapshot {
+	b := l.buf[:e.Size()]
+	used := extent(b)
+	if used.bytes() > most {
+		return nil
 	}
-	s.restoreNew(l.buf[:l.high], known)
-	return true
+	return take(b, used, int(min(l.most, uint64(len(b))+MaxSpareBytes)))
 }
 
 // Restore makes the memory what it was when s was taken, in size and content, and reports whether that was possible:
-// a memory at its declared maximum does not shrink.
+// a memory at its declared maximum does not shrink, and what cannot be restored is to be freed. All calls are to be
+// with the same s.
 func (l *Linear) Restore(e Engine, s *Snapshot) bool {
-	if e.Size() > uint32(s.size) && l.Bytes() > s.size+MaxSpareBytes {
-		l.shrink(uint64(s.size))
+	if l.mapped && l.home == nil && !l.homeless {
+		if !l.moveIn(s) {
+			return false
+		}
+	} else if !l.clean(e, s) {
+		return false
 	}
 	if !l.resize(e, uint32(s.size)) {
 		return false
 	}
-	s.restore(l.buf[:l.high])
 	l.high = uint64(s.size)
 	return true
 }
 
-// shrink gives the memory beyond a size back.
-func (l *Linear) shrink(size uint64) {
-	switch {
-	case !l.mapped:
-		l.buf, l.high = make([]byte, size), 0
-	case discard(l.buf[size:l.touched]):
-		l.touched, l.high = size, min(l.high, size)
+// moveIn makes a mapping what s was for the first time, whatever it is now: with a home, if there is one.
+func (l *Linear) moveIn(s *Snapshot) bool {
+	h, err := newHome(s, l.buf)
+	if err != nil {
+		// What lies there now is not known. Others may, by now: it is never released.
+		l.buf, l.mapped = nil, false
+		return false
 	}
-}
-
-func (l *Linear) resize(e Engine, size uint32) bool {
-	if e.Size() < size {
-		_, ok := e.Grow((size - e.Size()) / wasmPageBytes)
-		return ok
+	from := 0
+	if l.home = h; h != nil {
+		from = len(h.bytes)
+	} else {
+		l.homeless = true
 	}
-	if e.Size() > size {
-		l.resizing, l.resizeTo = true, uint64(size)
-		_, ok := e.Grow(1)
-		l.resizing = false
-		return ok && e.Size() == size
+	if !l.discard(from) {
+		return false
+	}
+	if h == nil {
+		s.write(l.buf)
+		l.touched = max(l.touched, uint64(s.size))
 	}
 	return true
+}
+
+// clean makes all of the memory what s was.
+func (l *Linear) clean(e Engine, s *Snapshot) bool {
+	if h := l.home; h != nil {
+		return h.restore(min(int(l.high), len(h.bytes))) == nil && l.discard(len(h.bytes))
+	}
+	switch {
+	case e.Size() <= uint32(s.size) || l.Bytes() <= s.size+MaxSpareBytes:
+	case !l.mapped:
+		l.buf, l.high = make([]byte, s.size), 0
+	case !l.discard(s.size):
+		return false
+	}
+	if len(l.buf) < s.size {
+		l.enlarge(uint64(s.size))
+	}
+	s.restore(l.buf[:max(int(l.high), s.size)])
+	return true
+}
+
+// discard gives what a mapping has beyond a size back, which makes zeros of it.
+func (l *Linear) discard(from int) bool {
+	if int(l.touched) > from {
+		if discard(l.buf[from:l.touched]) != nil {
+			return false
+		}
+		l.touched = uint64(from)
+	}
+	l.high = min(l.high, uint64(from))
+	return true
+}
+
+// resize makes the engine's memory the first size bytes of buf.
+func (l *Linear) resize(e Engine, size uint32) bool {
+	if e.Size() == size {
+		return true
+	}
+	l.resizing, l.resizeTo = true, uint64(size)
+	_, ok := e.Grow(1)
+	l.resizing = false
+	return ok && e.Size() == size
 }

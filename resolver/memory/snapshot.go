@@ -1,21 +1,31 @@
-// Package memory is the linear memory of a module's instance, which can be put back to what it was. It is
-// pure: it knows bytes, no engine.
+// Package memory is the linear memory of a module's instance, which can be put back to what it was. It knows bytes
+// and, on Linux, the kernel, but no engine.
 //
 // Few pages change in a merge, so comparing each with the snapshot and copying those that differ runs
-// at memory speed. Copy-on-write mappings were slower: every first write to a page is a fault, and
-// dropping the pages is a system call.
+// at memory speed. Where the kernel tells which pages were ever written, only those are compared: see home. Dropping
+// written pages after each merge would be slower: every first write to a page is a fault.
 package memory
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+	"sync/atomic"
+)
 
 // pageBytes is the unit of comparison: small enough that a changed byte costs little, large enough
 // that comparing runs at full speed.
 const pageBytes = 4 << 10
 
-// Snapshot is a copy of a linear memory. Runs of pages that are all zero are not kept. It is immutable.
+// Snapshot is a copy of a linear memory. Runs of pages that are all zero are not kept. It is immutable, and safe for
+// concurrent use. Close it.
 type Snapshot struct {
-	size int
-	runs []run // in ascending order, none next to another, of whole pages but for the last
+	size  int
+	runs  []run  // in ascending order, none next to another, of whole pages but for the last
+	zeros []byte // a page
+	// image holds the runs, and is what homes map; nil where the kernel gives none, and the runs are on the heap.
+	image *image
+	// broken is set once the image could not be mapped.
+	broken atomic.Bool
 }
 
 // run is bytes at an address that is a multiple of pageBytes.
@@ -24,21 +34,21 @@ type run struct {
 	bytes []byte
 }
 
-// Extent says where a memory was not zero, by pages.
-type Extent []struct{ at, end int }
+// pages says where a memory is not zero.
+type pages []struct{ at, end int }
 
-// Bytes is how many bytes these pages have.
-func (e Extent) Bytes() int {
+// bytes is how many bytes these pages have.
+func (p pages) bytes() int {
 	n := 0
-	for _, r := range e {
+	for _, r := range p {
 		n += r.end - r.at
 	}
 	return n
 }
 
 // extent looks where a memory is not zero.
-func extent(memory []byte) Extent {
-	var out Extent
+func extent(memory []byte) pages {
+	var out pages
 	var zeros [pageBytes]byte
 	for at := 0; at < len(memory); at += pageBytes {
 		end := min(at+pageBytes, len(memory))
@@ -54,13 +64,21 @@ func extent(memory []byte) Extent {
 	return out
 }
 
-// Take copies a memory.
-func Take(memory []byte) *Snapshot { return take(memory, extent(memory)) }
-
-func take(memory []byte, e Extent) *Snapshot {
-	s := &Snapshot{size: len(memory)}
-	for _, r := range e {
-		s.runs = append(s.runs, run{r.at, bytes.Clone(memory[r.at:r.end])})
+// take copies a memory of which it is known where it is not zero. Homes are to have so many bytes.
+func take(memory []byte, used pages, homeBytes int) *Snapshot {
+	s := &Snapshot{size: len(memory), zeros: make([]byte, pageBytes)}
+	for _, r := range used {
+		s.runs = append(s.runs, run{r.at, memory[r.at:r.end]})
+	}
+	if i, err := newImage(s.runs, homeBytes); err == nil {
+		s.image = i
+	}
+	for i, r := range s.runs {
+		if s.image == nil {
+			s.runs[i].bytes = bytes.Clone(r.bytes)
+		} else {
+			s.runs[i].bytes = s.image.bytes[r.at:][:len(r.bytes)]
+		}
 	}
 	return s
 }
@@ -77,6 +95,36 @@ func (s *Snapshot) Bytes() int {
 	return n
 }
 
+// Close gives back what the kernel keeps for the snapshot. No Linear is restored to it any more.
+func (s *Snapshot) Close() error {
+	i := s.image
+	if s.image = nil; i == nil {
+		return nil
+	}
+	s.runs = nil // which are its pieces
+	return i.close()
+}
+
+// restoreRange is restore for some of the pages, and counts those that differed.
+func (s *Snapshot) restoreRange(memory []byte, from, to int) (changed int) {
+	i, _ := slices.BinarySearchFunc(s.runs, from, func(r run, from int) int { return r.at + len(r.bytes) - from - 1 })
+	for ; from < to; from += pageBytes {
+		page := memory[from:min(from+pageBytes, to)]
+		for i < len(s.runs) && s.runs[i].at+len(s.runs[i].bytes) <= from {
+			i++
+		}
+		want := s.zeros
+		if i < len(s.runs) && s.runs[i].at <= from {
+			want = s.runs[i].bytes[from-s.runs[i].at:]
+		}
+		if n := min(len(want), len(page)); !bytes.Equal(page[:n], want[:n]) {
+			copy(page, want)
+			changed++
+		}
+	}
+	return changed
+}
+
 // restore makes memory, which must have at least Size bytes, equal to the one that was copied; what it
 // has beyond is set to zero. It writes only pages that differ.
 func (s *Snapshot) restore(memory []byte) {
@@ -89,11 +137,8 @@ func (s *Snapshot) restore(memory []byte) {
 	zero(memory[at:])
 }
 
-// restoreNew does so with a memory that is zero but for e.
-func (s *Snapshot) restoreNew(memory []byte, e Extent) {
-	for _, r := range e {
-		clear(memory[r.at:r.end])
-	}
+// write does so with a memory that is all zero.
+func (s *Snapshot) write(memory []byte) {
 	for _, r := range s.runs {
 		copy(memory[r.at:], r.bytes)
 	}

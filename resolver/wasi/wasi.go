@@ -32,6 +32,8 @@ const (
 	// clockTick is the time, in ns, that each look at the monotonic clock
 	// takes: a guest that waits for time to pass must not wait for ever.
 	clockTick = 1000
+	// maxKeptBytes is how large a buffer may be that Reset keeps.
+	maxKeptBytes = 64 << 10
 	// exitOutput is the exit code of a module that printed more than it may.
 	exitOutput = 125
 )
@@ -63,23 +65,38 @@ type World struct {
 	wallNs      uint64
 	monotonicNs uint64
 	seed        []byte
-	random      *rand.ChaCha8 // nil until it is needed
+	random      *rand.ChaCha8 // nil until it is first needed
+	seeded      bool          // random is from seed
 	stdin       []byte        // what is left of it
 	stdout      []byte
 	maxStdout   int
 	overflowed  bool
 	log         []byte
+	list        []byte // the vectors of the call that runs
 }
 
 // New returns a World.
 func New(o Options) *World {
+	w := &World{}
+	w.Reset(o)
+	return w
+}
+
+// Reset makes a World what New would return, and uses its memory again: what Stdout and Log returned is gone.
+func (w *World) Reset(o Options) {
 	const msNs = 1_000_000
-	return &World{
+	*w = World{
 		wallNs:      min(o.WallMs, math.MaxInt64/msNs) * msNs,
 		monotonicNs: max(o.MonotonicNs, clockTick),
-		seed:        o.Seed, stdin: o.Stdin, maxStdout: o.MaxStdout,
+		seed:        o.Seed, random: w.random, stdin: o.Stdin, stdout: w.stdout[:0], maxStdout: o.MaxStdout, log: w.log[:0], list: w.list,
+	}
+	if cap(w.stdout) > maxKeptBytes {
+		w.stdout = nil
 	}
 }
+
+// Bytes is how much memory is held for the next Reset.
+func (w *World) Bytes() int { return cap(w.stdout) + cap(w.log) + cap(w.list) }
 
 // MonotonicNs returns where the monotonic clock stands.
 func (w *World) MonotonicNs() uint64 { return w.monotonicNs }
@@ -275,9 +292,13 @@ func random(w *World, memory Memory, args []uint64) uint32 {
 	if !ok {
 		return wasiFault
 	}
-	if w.random == nil {
+	switch {
+	case w.random == nil:
 		w.random = rand.NewChaCha8(sha256.Sum256(w.seed))
+	case !w.seeded:
+		w.random.Seed(sha256.Sum256(w.seed))
 	}
+	w.seeded = true
 	_, _ = w.random.Read(b) // never fails
 	return wasiSuccess
 }
@@ -320,7 +341,7 @@ func fdSeek(_ *World, _ Memory, args []uint64) uint32 {
 }
 
 // vectors returns the addresses and lengths that a read or write is about.
-func vectors(memory Memory, args []uint64) ([]byte, uint32) {
+func (w *World) vectors(memory Memory, args []uint64) ([]byte, uint32) {
 	if args[2] > maxVectors {
 		return nil, wasiInvalid
 	}
@@ -328,7 +349,8 @@ func vectors(memory Memory, args []uint64) ([]byte, uint32) {
 	if !ok {
 		return nil, wasiFault
 	}
-	return append([]byte{}, list...), wasiSuccess // a read may overwrite it
+	w.list = append(w.list[:0], list...) // a read may overwrite it
+	return w.list, wasiSuccess
 }
 
 // fdRead reads from standard input, as much as there is room for.
@@ -336,7 +358,7 @@ func fdRead(w *World, memory Memory, args []uint64) uint32 {
 	if args[0] != 0 {
 		return wasiBadFD
 	}
-	list, errno := vectors(memory, args)
+	list, errno := w.vectors(memory, args)
 	if errno != wasiSuccess {
 		return errno
 	}
@@ -359,7 +381,7 @@ func write(w *World, memory Memory, args []uint64) (uint32, *Stop) {
 	if args[0] != 1 && args[0] != 2 {
 		return wasiBadFD, nil
 	}
-	list, errno := vectors(memory, args)
+	list, errno := w.vectors(memory, args)
 	if errno != wasiSuccess {
 		return errno, nil
 	}

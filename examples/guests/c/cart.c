@@ -4,38 +4,12 @@
  *   clang --target=wasm32 -std=c11 -O2 -ffreestanding -nostdlib -fno-builtin -Wall -Wextra -Werror \
  *     -Wl,--no-entry -Wl,--strip-all -Wl,-z,stack-size=65536 -o cart.wasm cart.c
  *
- * A cart is {"items":{"SKU":quantity,...}}. Merged, it has every SKU of any cart with its largest quantity,
- * in ascending order of the SKUs' bytes and without spaces: replicas compare bytes. What is no cart is
- * refused, and the store then keeps all versions.
+ * The carts themselves are in cart.h.
  */
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#define EXPORT(name) __attribute__((export_name(name)))
+#include "cart.h"
 
 enum { REQUEST_MAGIC = 0x314d5944, FLAG_ANCESTOR = 2 };
 enum { STATUS_VALUE = 0, STATUS_ERROR = 3 };
-
-static const uint64_t MAX_QUANTITY = 9007199254740991; /* 2^53 - 1: every JSON reader holds it exactly */
-
-/* --- memory: everything behind __heap_base, handed out once; every merge begins with fresh memory --- */
-
-extern unsigned char __heap_base;
-static uintptr_t heap;
-
-/* allocate returns NULL when the store grants no more memory. */
-static void *allocate(size_t size) {
-	if (heap == 0)
-		heap = ((uintptr_t)&__heap_base + 15) & ~(uintptr_t)15;
-	uint64_t end = (uint64_t)heap + (((uint64_t)size + 15) & ~(uint64_t)15);
-	uint64_t have = (uint64_t)__builtin_wasm_memory_size(0) << 16;
-	if (end > have && __builtin_wasm_memory_grow(0, (size_t)((end - have + 65535) >> 16)) == (size_t)-1)
-		return NULL;
-	void *p = (void *)heap;
-	heap = (uintptr_t)end;
-	return p;
-}
 
 /* --- frames: little-endian integers, and bytes after their length --- */
 
@@ -67,22 +41,8 @@ static uint8_t *take_bytes(reader *r, size_t *n) {
 }
 
 static uint8_t *put_u32(uint8_t *p, uint32_t v) {
-	for (int i = 0; i < 4; i++)
-		*p++ = (uint8_t)(v >> 8 * i);
-	return p;
-}
-
-static uint8_t *put_bytes(uint8_t *p, const void *from, size_t n) {
-	for (size_t i = 0; i < n; i++)
-		*p++ = ((const uint8_t *)from)[i];
-	return p;
-}
-
-static size_t length(const char *s) {
-	size_t n = 0;
-	while (s[n])
-		n++;
-	return n;
+	__builtin_memcpy(p, &v, 4);
+	return p + 4;
 }
 
 /* packed is what dynamo_resolve_v1 returns: address and length. */
@@ -95,375 +55,6 @@ static uint64_t fail(const char *message) {
 	p = put_u32(p, (uint32_t)length(message));
 	p = put_bytes(p, message, length(message));
 	return packed(answer, (size_t)(p - answer));
-}
-
-/* --- carts --- */
-
-typedef struct {
-	const uint8_t *sku; /* decoded, UTF-8 */
-	uint32_t size;
-	uint32_t cart; /* which cart it is of */
-	uint64_t quantity;
-} item;
-
-typedef struct {
-	item *items;
-	size_t count, room; /* room for so many */
-} list;
-
-/* parser reads one cart. The first fault sets why, and nothing moves any more. */
-typedef struct {
-	uint8_t *at, *end;
-	const char *why;
-} parser;
-
-static bool refuse(parser *p, const char *why) {
-	if (!p->why)
-		p->why = why;
-	return false;
-}
-
-static void skip_space(parser *p) {
-	while (p->at < p->end && (*p->at == ' ' || *p->at == '\t' || *p->at == '\n' || *p->at == '\r'))
-		p->at++;
-}
-
-static bool expect(parser *p, uint8_t c) {
-	skip_space(p);
-	if (p->why || p->at == p->end || *p->at != c)
-		return refuse(p, "not a cart: want {\"items\":{\"SKU\":quantity}}");
-	p->at++;
-	return true;
-}
-
-/* next is whether c comes next. */
-static bool next(parser *p, uint8_t c) {
-	skip_space(p);
-	return !p->why && p->at < p->end && *p->at == c;
-}
-
-/* rune_size is the length of the UTF-8 sequence at s, 0 if it is none. */
-static size_t rune_size(const uint8_t *s, const uint8_t *end) {
-	uint8_t low = 0x80, high = 0xbf; /* of the second byte: no overlong forms, no surrogates, no more than U+10FFFF */
-	size_t n;
-	if (s[0] < 0x80)
-		return 1;
-	if (s[0] >= 0xc2 && s[0] <= 0xdf)
-		n = 2;
-	else if (s[0] >= 0xe0 && s[0] <= 0xef)
-		n = 3;
-	else if (s[0] >= 0xf0 && s[0] <= 0xf4)
-		n = 4;
-	else
-		return 0;
-	if (s[0] == 0xe0)
-		low = 0xa0;
-	if (s[0] == 0xed)
-		high = 0x9f;
-	if (s[0] == 0xf0)
-		low = 0x90;
-	if (s[0] == 0xf4)
-		high = 0x8f;
-	if ((size_t)(end - s) < n || s[1] < low || s[1] > high)
-		return 0;
-	for (size_t i = 2; i < n; i++)
-		if (s[i] < 0x80 || s[i] > 0xbf)
-			return 0;
-	return n;
-}
-
-/* hex4 reads the four digits of \uXXXX. */
-static bool hex4(parser *p, uint32_t *v) {
-	if (p->end - p->at < 4)
-		return refuse(p, "an escape in a string is cut off");
-	*v = 0;
-	for (int i = 0; i < 4; i++) {
-		uint8_t c = *p->at++;
-		uint8_t lower = c | 0x20;
-		if (c >= '0' && c <= '9')
-			*v = *v << 4 | (uint32_t)(c - '0');
-		else if (lower >= 'a' && lower <= 'f')
-			*v = *v << 4 | (uint32_t)(lower - 'a' + 10);
-		else
-			return refuse(p, "an escape in a string is not hexadecimal");
-	}
-	return true;
-}
-
-/* unicode_escape reads what follows \u and appends it as UTF-8, which is never longer than the escape. */
-static bool unicode_escape(parser *p, uint8_t **out) {
-	uint32_t c, low;
-	uint8_t *o = *out;
-	if (!hex4(p, &c))
-		return false;
-	if (c >= 0xd800 && c <= 0xdfff) {
-		if (c >= 0xdc00 || p->end - p->at < 2 || p->at[0] != '\\' || p->at[1] != 'u')
-			return refuse(p, "a string is not proper text");
-		p->at += 2;
-		if (!hex4(p, &low))
-			return false;
-		if (low < 0xdc00 || low > 0xdfff)
-			return refuse(p, "a string is not proper text");
-		c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
-	}
-	if (c < 0x80) {
-		*o++ = (uint8_t)c;
-	} else if (c < 0x800) {
-		*o++ = (uint8_t)(0xc0 | c >> 6);
-		*o++ = (uint8_t)(0x80 | (c & 0x3f));
-	} else if (c < 0x10000) {
-		*o++ = (uint8_t)(0xe0 | c >> 12);
-		*o++ = (uint8_t)(0x80 | (c >> 6 & 0x3f));
-		*o++ = (uint8_t)(0x80 | (c & 0x3f));
-	} else {
-		*o++ = (uint8_t)(0xf0 | c >> 18);
-		*o++ = (uint8_t)(0x80 | (c >> 12 & 0x3f));
-		*o++ = (uint8_t)(0x80 | (c >> 6 & 0x3f));
-		*o++ = (uint8_t)(0x80 | (c & 0x3f));
-	}
-	*out = o;
-	return true;
-}
-
-static bool escape(parser *p, uint8_t **out) {
-	static const char names[] = "\"\\/bfnrt", means[] = "\"\\/\b\f\n\r\t";
-	p->at++; /* the backslash */
-	if (p->at == p->end)
-		return refuse(p, "an escape in a string is cut off");
-	uint8_t c = *p->at++;
-	if (c == 'u')
-		return unicode_escape(p, out);
-	for (size_t i = 0; names[i]; i++)
-		if (c == (uint8_t)names[i]) {
-			*(*out)++ = (uint8_t)means[i];
-			return true;
-		}
-	return refuse(p, "an escape in a string is unknown");
-}
-
-/* string reads a string and decodes it where it lies: decoded text is never longer. */
-static bool string(parser *p, const uint8_t **text, uint32_t *size) {
-	if (!expect(p, '"'))
-		return false;
-	uint8_t *out = p->at;
-	*text = out;
-	for (;;) {
-		if (p->at == p->end || *p->at < 0x20)
-			return refuse(p, "a string does not end");
-		if (*p->at == '"')
-			break;
-		if (*p->at == '\\') {
-			if (!escape(p, &out))
-				return false;
-			continue;
-		}
-		size_t n = rune_size(p->at, p->end);
-		if (n == 0)
-			return refuse(p, "not valid UTF-8");
-		while (n--)
-			*out++ = *p->at++;
-	}
-	p->at++;
-	*size = (uint32_t)(out - *text);
-	/* U+FFFD is what decoders put where text was broken: two different SKUs could look the same. */
-	for (const uint8_t *s = *text; s + 2 < out; s++)
-		if (s[0] == 0xef && s[1] == 0xbf && s[2] == 0xbd)
-			return refuse(p, "a string is not proper text");
-	return true;
-}
-
-static bool quantity(parser *p, uint64_t *q) {
-	static const char why[] = "a quantity must be an integer from 0 to 9007199254740991";
-	skip_space(p);
-	const uint8_t *first = p->at;
-	*q = 0;
-	for (; p->at < p->end && *p->at >= '0' && *p->at <= '9'; p->at++) {
-		*q = *q * 10 + (uint64_t)(*p->at - '0');
-		if (*q > MAX_QUANTITY)
-			return refuse(p, why);
-	}
-	if (p->at == first || (*first == '0' && p->at - first > 1))
-		return refuse(p, why);
-	/* 1.0 and 1e2 end here, with something that is neither space nor comma nor brace. */
-	if (!next(p, ',') && !next(p, '}'))
-		return refuse(p, why);
-	return true;
-}
-
-/* add needs no copying to grow: nothing else is allocated meanwhile, so the new room follows the old. */
-static bool add(list *l, item it) {
-	enum { STEP = 64 };
-	if (l->count == l->room) {
-		item *more = allocate(STEP * sizeof(item));
-		if (!more)
-			return false;
-		if (!l->items)
-			l->items = more;
-		l->room += STEP;
-	}
-	l->items[l->count++] = it;
-	return true;
-}
-
-static bool is_items(const uint8_t *s, uint32_t n) {
-	return n == 5 && s[0] == 'i' && s[1] == 't' && s[2] == 'e' && s[3] == 'm' && s[4] == 's';
-}
-
-static bool parse_cart(parser *p, uint32_t cart, list *l) {
-	const uint8_t *name;
-	uint32_t size;
-	if (!expect(p, '{') || !string(p, &name, &size))
-		return false;
-	if (!is_items(name, size))
-		return refuse(p, "not a cart: want items");
-	if (!expect(p, ':') || !expect(p, '{'))
-		return false;
-	bool more = !next(p, '}');
-	while (more) {
-		item it = {.cart = cart};
-		if (!string(p, &it.sku, &it.size) || !expect(p, ':') || !quantity(p, &it.quantity))
-			return false;
-		if (!add(l, it))
-			return refuse(p, "out of memory");
-		more = next(p, ',');
-		if (more)
-			p->at++;
-	}
-	if (!expect(p, '}') || !expect(p, '}'))
-		return false;
-	skip_space(p);
-	return p->at == p->end || refuse(p, "something follows the cart");
-}
-
-/* --- sorting --- */
-
-static int compare_sku(const item *a, const item *b) {
-	for (uint32_t i = 0; i < a->size && i < b->size; i++)
-		if (a->sku[i] != b->sku[i])
-			return a->sku[i] < b->sku[i] ? -1 : 1;
-	return a->size == b->size ? 0 : a->size < b->size ? -1 : 1;
-}
-
-/* before orders items by SKU and then by cart, so that a SKU twice in one cart stands side by side. */
-static bool before(const item *a, const item *b) {
-	int c = compare_sku(a, b);
-	return c ? c < 0 : a->cart < b->cart;
-}
-
-/* run_end is where the ascending run that begins at i ends. */
-static size_t run_end(const list *l, size_t i) {
-	if (i < l->count)
-		i++;
-	while (i < l->count && !before(&l->items[i], &l->items[i - 1]))
-		i++;
-	return i;
-}
-
-/*
- * sort merges neighbouring runs until there is one. A cart as this module spells it is a run, so mostly
- * there is not much to do; and no input is slow, since each round halves their number. False: out of memory.
- */
-static bool sort(list *l) {
-	item *to = allocate(l->count * sizeof(item));
-	if (!to)
-		return false;
-	while (run_end(l, 0) < l->count) {
-		size_t n = 0;
-		while (n < l->count) {
-			size_t a = n, a_end = run_end(l, a), b = a_end, b_end = run_end(l, b);
-			while (a < a_end || b < b_end) {
-				bool first = b == b_end || (a < a_end && !before(&l->items[b], &l->items[a]));
-				to[n++] = l->items[first ? a++ : b++];
-			}
-		}
-		item *swap = l->items;
-		l->items = to;
-		to = swap;
-	}
-	return true;
-}
-
-/* unite makes one item of those with the same SKU. False: a cart has a SKU twice. */
-static bool unite(list *l) {
-	size_t kept = 0;
-	for (size_t i = 0; i < l->count; i++) {
-		item *it = &l->items[i];
-		if (kept == 0 || compare_sku(&l->items[kept - 1], it) != 0) {
-			l->items[kept++] = *it;
-			continue;
-		}
-		item *same = &l->items[kept - 1];
-		if (same->cart == it->cart)
-			return false;
-		same->cart = it->cart;
-		if (it->quantity > same->quantity)
-			same->quantity = it->quantity;
-	}
-	l->count = kept;
-	return true;
-}
-
-/* --- spelling: each function writes to out, or only counts if out is NULL --- */
-
-static size_t spell(uint8_t *out, const char *s, size_t n) {
-	if (out)
-		put_bytes(out, s, n);
-	return n;
-}
-
-/*
- * spell_rune writes one character of a string, of n bytes, as Go's encoding/json does: the short escapes, \u
- * for other control characters and for U+2028 and U+2029 (line ends to old JavaScript), the rest as it is.
- */
-static size_t spell_rune(uint8_t *out, const uint8_t *s, size_t n) {
-	static const char means[] = "\"\\\b\f\n\r\t", names[] = "\"\\bfnrt", digits[] = "0123456789abcdef";
-	char text[6] = {'\\'};
-	for (size_t i = 0; means[i]; i++)
-		if (s[0] == (uint8_t)means[i]) {
-			text[1] = names[i];
-			return spell(out, text, 2);
-		}
-	bool line_end = n == 3 && s[0] == 0xe2 && s[1] == 0x80 && (s[2] | 1) == 0xa9;
-	if (s[0] >= 0x20 && !line_end)
-		return spell(out, (const char *)s, n);
-	text[1] = 'u';
-	text[2] = line_end ? '2' : '0';
-	text[3] = '0';
-	text[4] = line_end ? '2' : digits[s[0] >> 4];
-	text[5] = line_end ? digits[s[2] & 0xf] : digits[s[0] & 0xf];
-	return spell(out, text, 6);
-}
-
-static size_t spell_number(uint8_t *out, uint64_t v) {
-	char text[20];
-	size_t n = sizeof text;
-	do
-		text[--n] = (char)('0' + v % 10);
-	while (v /= 10);
-	return spell(out, text + n, sizeof text - n);
-}
-
-static size_t spell_cart(uint8_t *out, const list *l) {
-	size_t n = 0;
-#define AT (out ? out + n : NULL)
-	n += spell(AT, "{\"items\":{", 10);
-	for (size_t i = 0; i < l->count; i++) {
-		const item *it = &l->items[i];
-		const uint8_t *end = it->sku + it->size;
-		if (i > 0)
-			n += spell(AT, ",", 1);
-		n += spell(AT, "\"", 1);
-		for (const uint8_t *s = it->sku; s < end;) {
-			size_t size = rune_size(s, end);
-			n += spell_rune(AT, s, size);
-			s += size;
-		}
-		n += spell(AT, "\":", 2);
-		n += spell_number(AT, it->quantity);
-	}
-	n += spell(AT, "}}", 2);
-#undef AT
-	return n;
 }
 
 /* --- what the store calls --- */
@@ -500,23 +91,18 @@ EXPORT("dynamo_resolve_v1") uint64_t dynamo_resolve_v1(uint8_t *request, uint32_
 		if (r.bad || flags & FLAG_ANCESTOR) /* which tells nothing that a maximum needs */
 			continue;
 		parser p = {value, value + n, NULL};
-		if (!parse_cart(&p, i, &l))
+		if (!parse_cart(&p, &l))
 			return fail(p.why);
 	}
 	if (r.bad || r.left)
 		return fail("malformed request frame");
-	if (!sort(&l))
-		return fail("out of memory");
-	if (!unite(&l))
-		return fail("a SKU is there twice");
-	size_t value_size = spell_cart(NULL, &l);
-	uint8_t *answer = allocate(12 + sizeof content_type - 1 + value_size);
+	uint8_t *answer = allocate(12 + sizeof content_type - 1 + spelled(&l));
 	if (!answer)
 		return fail("out of memory");
 	uint8_t *p = put_u32(answer, STATUS_VALUE);
 	p = put_u32(p, sizeof content_type - 1);
 	p = put_bytes(p, content_type, sizeof content_type - 1);
-	p = put_u32(p, (uint32_t)value_size);
-	p += spell_cart(p, &l);
-	return packed(answer, (size_t)(p - answer));
+	uint8_t *value = p + 4, *end = spell_cart(value, &l);
+	put_u32(p, (uint32_t)(end - value));
+	return packed(answer, (size_t)(end - answer));
 }
