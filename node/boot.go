@@ -201,6 +201,16 @@ func (n *Node) loadResolvers() {
 	wg.Wait()
 }
 
+// preloadResolvers starts to fetch and compile the active modules that could not be had before.
+func (n *Node) preloadResolvers() {
+	v := n.state.View()
+	for _, ks := range v.Keyspaces() {
+		if b, ok := v.Active(ks.Name); ok && ks.Conflict == config.PolicyResolver {
+			n.settler.Preload(b.SHA256)
+		}
+	}
+}
+
 // metadataChanged wakes followMetadata; it never blocks.
 func (n *Node) metadataChanged() {
 	select {
@@ -228,6 +238,7 @@ func (n *Node) followMetadata() {
 			n.loadResolvers()
 		case <-again.C:
 			n.dropKeyspaces()
+			n.preloadResolvers()
 			n.followShadows(shadows, true)
 		case <-sweep.C:
 			if err := n.resolvers.Sweep(n.ctx, n.forgetCertificate); err != nil {

@@ -36,6 +36,9 @@ type Options struct {
 	ModuleCache string
 	// Builtins are the ready-made resolver modules by name [none].
 	Builtins func(name string) ([]byte, bool)
+	// PauseNetworkOnly lets the disk of a paused node go on: where a log is changed by another one under a lock, the others
+	// that wait for that lock keep the virtual time of testing/synctest from passing.
+	PauseNetworkOnly bool
 	// Fatal is told of a failure after which a node must not go on; it must not block [a line in the log].
 	Fatal func(id string, err error)
 }
@@ -104,12 +107,16 @@ func (c *Cluster) open(ctx context.Context, id string, reset bool) (*node.Node, 
 	if c.Node(id) != nil {
 		return nil, fmt.Errorf("sim: node %s is running", id)
 	}
+	disk := c.disks[id]
+	fatal := func(err error) {
+		disk.die() // the process would be gone
+		c.o.Fatal(id, err)
+	}
 	n, err := node.Open(ctx, node.Options{
-		Cluster: c.o.Config, ID: id, Logger: c.o.Logger, ResetUnusable: reset,
-		Fatal:    func(err error) { c.o.Fatal(id, err) },
+		Cluster: c.o.Config, ID: id, Logger: c.o.Logger, ResetUnusable: reset, Fatal: fatal,
 		Builtins: c.o.Builtins, LawRounds: lawRounds,
 		Seams: node.Seams{
-			Now: c.clocks[id].now, Rand: &lockedReader{r: fork(c.rng)}, FS: c.disks[id], ModuleCache: c.o.ModuleCache,
+			Now: c.clocks[id].now, Rand: &lockedReader{r: fork(c.rng)}, FS: disk, ModuleCache: c.o.ModuleCache,
 			Listen: func(string) (net.Listener, error) { return nil, nil },
 			Transport: func(p peer.Options) (node.Transport, error) {
 				return c.Network.Attach(p.Hello, p.Handler, p.Admit), nil

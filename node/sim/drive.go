@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -89,13 +90,18 @@ func (d *drive) release() {
 func (d *drive) die() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.mu.fault, d.mu.dead = Healthy, make(chan struct{})
+	d.mu.fault = Healthy
+	if d.mu.dead == nil {
+		d.mu.dead = make(chan struct{})
+	}
 }
 
 func (d *drive) setFault(f DiskFault) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.mu.fault = f
+	if d.mu.dead == nil {
+		d.mu.fault = f
+	}
 }
 
 // snapshotAfter keeps what a crash would leave after so many more writes and syncs.
@@ -122,6 +128,9 @@ func (d *drive) tick() {
 		d.mu.shot, d.mu.clone = d.mu.clone(), nil
 	}
 }
+
+// failurePause is how long the making of a table takes that fails.
+const failurePause = 10 * time.Millisecond
 
 // failing says what an operation answers, nil if nothing is wrong.
 func (d *drive) failing(path string, kind DiskFault) error {
@@ -198,6 +207,9 @@ func (d *drive) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 		<-dead
 	}
 	if err := d.failing(name, NoSpace); err != nil {
+		if strings.HasSuffix(name, ".sst") {
+			time.Sleep(failurePause) // pebble tries again at once, and time would stand still
+		}
 		return nil, err
 	}
 	f, err := d.MemFS.Create(name, c)

@@ -18,7 +18,9 @@ func (c *Cluster) Pause(ids ...string) {
 	for _, id := range ids {
 		c.Network.Hold(id)
 		c.air.pause(id, true)
-		c.disks[id].hold()
+		if !c.o.PauseNetworkOnly {
+			c.disks[id].hold()
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -60,22 +61,40 @@ func (s *Store) replaceCorrupt(ref Ref, key []byte, now stored) (*pending, bool,
 	return p, err == nil, err
 }
 
-// compactionPatience is how often the compaction of a corrupt file may fail. Pebble leaves a file alone
-// for minutes after such a failure, so a second one says that it is not the memory or the cable.
+// backgroundPatience is how often flushes and compactions may fail in a row, but for a full disk: pebble never gives up.
+const backgroundPatience = 1000
+
+func (s *Store) backgroundError(err error) {
+	s.counts.backgroundErrors.Add(1)
+	n := s.counts.backgroundRow.Add(1)
+	if n&(n-1) == 0 {
+		s.log.Error("flush or compaction failed, will be tried again", "dir", s.dir, "in_a_row", n, "err", err)
+	}
+	switch {
+	case pebble.IsCorruptionError(err):
+		s.backgroundCorruption(err)
+	case n == backgroundPatience && !errors.Is(err, syscall.ENOSPC):
+		s.fail(fmt.Errorf("flushes and compactions fail: %w", err)) //nolint:errcheck // what operations answer from now on
+	}
+}
+
+func (s *Store) backgroundEnd(err error) {
+	if err == nil {
+		s.counts.backgroundRow.Store(0)
+	}
+}
+
+// compactionPatience is how often the compaction of a corrupt file may fail: twice is neither the memory nor the cable.
 const compactionPatience = 2
 
-// backgroundCorruption is told of a flush or compaction that met a corrupt file. That one will fail for
-// ever, and with it everything that is to be compacted into the same range: reads get slower and writes
-// stall. Nothing heals it short of a new database, so the store says so while the rest still works.
+// backgroundCorruption is told of a flush or compaction that met a corrupt file. It will fail for ever, reads get slower and
+// writes stall, and only a new database heals that: the store says so while the rest still works.
 func (s *Store) backgroundCorruption(cause error) {
 	path := "a table"
 	if i := pebble.ExtractDataCorruptionInfo(cause); i != nil {
 		path, cause = i.Path, i.Details
 	}
 	s.broken.Lock()
-	if s.broken.byPath == nil {
-		s.broken.byPath = make(map[string]int)
-	}
 	s.broken.byPath[path]++
 	n := s.broken.byPath[path]
 	s.broken.Unlock()

@@ -103,7 +103,7 @@ func Open(o Options) (*Store, error) {
 
 func openOnce(fs FS, o Options) (*Store, error) {
 	s := &Store{dir: o.Dir, fs: fs, log: o.Logger, fatal: o.OnFatal, onCorrupt: o.OnCorrupt, now: o.Now, hintMaxBytes: o.HintMaxBytes}
-	s.failed.ch = make(chan struct{})
+	s.failed.ch, s.broken.byPath = make(chan struct{}), make(map[string]int)
 	s.hints.init()
 	s.trees.init()
 	return s, s.openLocked(o)

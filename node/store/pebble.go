@@ -46,15 +46,10 @@ func (s *Store) pebbleOptions(o Options) *pebble.Options {
 
 func (s *Store) listener() *pebble.EventListener {
 	return &pebble.EventListener{
-		BackgroundError: func(err error) {
-			s.counts.backgroundErrors.Add(1)
-			s.log.Error("flush or compaction failed, will be tried again", "dir", s.dir, "err", err)
-			if pebble.IsCorruptionError(err) {
-				s.backgroundCorruption(err)
-			}
-		},
-		// Without this hook pebble takes one bad block for fatal. Here it fails the reads that meet it,
-		// and the key is refilled from another replica.
+		BackgroundError: s.backgroundError,
+		CompactionEnd:   func(i pebble.CompactionInfo) { s.backgroundEnd(i.Err) },
+		FlushEnd:        func(i pebble.FlushInfo) { s.backgroundEnd(i.Err) },
+		// Without this hook pebble takes one bad block for fatal. Here it fails reads, which refill the key.
 		DataCorruption: func(i pebble.DataCorruptionInfo) {
 			s.counts.corrupt.Add(1)
 			s.log.Error("corrupt file", "path", i.Path, "err", i.Details)

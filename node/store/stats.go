@@ -9,6 +9,7 @@ import (
 type counts struct {
 	reads, updates, unchanged, syncs atomic.Uint64
 	corrupt, backgroundErrors        atomic.Uint64
+	backgroundRow                    atomic.Uint64 // errors since the last success
 	diskSlow, writeStalls            atomic.Uint64
 }
 

@@ -152,7 +152,7 @@ func (c *run) start(ctx context.Context, wg *sync.WaitGroup, started chan<- *see
 			if c.o.Trace {
 				trace = &r.trace
 			}
-			r.report, r.err = c.machine.Run(ctx, c.request(r.plan, c.o.Trace), trace)
+			r.report, r.err = c.machine.Run(ctx, c.request(r.plan), trace)
 		})
 		select {
 		case started <- r:
@@ -162,8 +162,8 @@ func (c *run) start(ctx context.Context, wg *sync.WaitGroup, started chan<- *see
 	}
 }
 
-func (c *run) request(p storm.Plan, trace bool) storm.Request {
-	return storm.Request{Plan: p, Resolver: c.o.Resolver, Trace: trace}
+func (c *run) request(p storm.Plan) storm.Request {
+	return storm.Request{Plan: p, Resolver: c.o.Resolver}
 }
 
 // print tells of one run. Nothing in it depends on the machine or the time of day.
@@ -210,7 +210,7 @@ const shrinkTries = 60
 func (c *run) shrunk(ctx context.Context, r storm.Report) storm.Report {
 	best := r
 	storm.Shrink(r.Plan, func(p storm.Plan) bool {
-		got, err := c.machine.Run(ctx, c.request(p, false), nil)
+		got, err := c.machine.Run(ctx, c.request(p), nil)
 		if err != nil {
 			return false
 		}

@@ -33,12 +33,11 @@ func run() error {
 	if err := json.Unmarshal(b, &q); err != nil {
 		return fmt.Errorf("request: %w", err)
 	}
-	o := storm.Options{Request: q, Logger: slog.New(slog.DiscardHandler), Now: time.Now, Builtins: plugins.Module}
-	if q.Trace {
-		o.Logger = slog.New(slog.NewTextHandler(os.Stdout, nil))
-		o.Line = func(s string) { fmt.Println(s) }
-	}
-	r, err := storm.Run(context.Background(), o)
+	// Whether anybody reads the trace must not change the run, so it is always there.
+	r, err := storm.Run(context.Background(), storm.Options{
+		Request: q, Logger: slog.New(slog.NewTextHandler(os.Stdout, nil)), Line: func(s string) { fmt.Println(s) },
+		Now: time.Now, Builtins: plugins.Module,
+	})
 	if err != nil {
 		return err
 	}

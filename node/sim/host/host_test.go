@@ -39,7 +39,7 @@ func TestSameSeedSameRun(t *testing.T) {
 	m := machine(t)
 	run := func(seed uint64) (storm.Report, []byte) {
 		var trace bytes.Buffer
-		r, err := m.Run(t.Context(), storm.Request{Plan: storm.Draw(seed, 0, 4*time.Second), Trace: true}, &trace)
+		r, err := m.Run(t.Context(), storm.Request{Plan: storm.Draw(seed, 0, 4*time.Second)}, &trace)
 		if err != nil {
 			t.Error(err)
 		}

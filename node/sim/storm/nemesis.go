@@ -100,13 +100,12 @@ func (r *run) begin(ctx context.Context, i int) error {
 	case Kill, ZoneKill, Blackout:
 		return r.crash(ctx, f.Percent, f.Nodes...)
 	case Restart:
-		for _, id := range f.Nodes {
-			if err := r.c.Stop(ctx, id); errors.Is(err, store.ErrFailed) {
-				r.note("%s does not stop in good order: %v", id, err)
-			} else if err != nil {
-				return err
-			}
+		return r.stop(ctx, f.Nodes)
+	case Clock:
+		if err := r.stop(ctx, f.Nodes); err != nil {
+			return err
 		}
+		return r.boot(ctx)
 	case Bounce:
 		return r.bounce(ctx, f)
 	case BootKill:
@@ -121,9 +120,27 @@ func (r *run) end(ctx context.Context, i int) error {
 		return nil
 	}
 	delete(r.nemesis.active, i)
-	r.note("end %s", r.plan.Faults[i])
+	f := r.plan.Faults[i]
+	r.note("end %s", f)
 	r.apply()
+	if f.Kind == Clock {
+		if err := r.stop(ctx, f.Nodes); err != nil {
+			return err
+		}
+	}
 	return r.boot(ctx)
+}
+
+// stop stops nodes in good order.
+func (r *run) stop(ctx context.Context, ids []string) error {
+	for _, id := range ids {
+		if err := r.c.Stop(ctx, id); errors.Is(err, store.ErrFailed) {
+			r.note("%s does not stop in good order: %v", id, err)
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // hits reports whether an active fault of one of the kinds hits a node.
@@ -162,11 +179,12 @@ func (r *run) apply() {
 		} else {
 			r.c.Resume(id)
 		}
-		r.applyClock(id)
 		r.applyDisk(id)
 	}
 }
 
+// applyClock sets the clock of a node that is down. While a node runs, its clock goes on evenly, as Go's does, which does not
+// follow when the wall clock is set.
 func (r *run) applyClock(id string) {
 	var offset time.Duration
 	var drift float64

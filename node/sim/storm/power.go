@@ -51,6 +51,7 @@ func (r *run) boot(ctx context.Context) error {
 // and on a disk that fails the node waits until that is over.
 func (r *run) bootOne(ctx context.Context, id string) error {
 	r.note("boot %s", id)
+	r.applyClock(id)
 	err := r.c.Boot(ctx, id)
 	switch {
 	case err == nil:
@@ -122,12 +123,25 @@ func (r *run) copyDisk(_ context.Context, i int) error {
 	return nil
 }
 
+// oldestBackup is how old a disk may be that a node goes back to: with one from before a settle round, deleted values
+// come back. A log that is damaged takes a disk back as well, to what was flushed last at the worst: pebble takes a flipped
+// bit for the log's end.
+const oldestBackup = settleAfter / 2
+
 // lose takes a copy away once everything is whole: what was acknowledged lies on W disks, and on one alone from then on.
 func (r *run) lose(ctx context.Context, f Fault, i int) error {
 	r.hold()
 	defer r.release()
 	if err := r.becomeWhole(ctx); err != nil {
 		return err
+	}
+	if f.Kind == OldDisk && r.since()-r.nemesis.backups[i].at > oldestBackup {
+		r.note("the backup of %s is too old to be used", f.Nodes[0])
+		return nil
+	}
+	if f.Kind == FlipLogs && r.since() > oldestBackup {
+		r.note("the log of %s may be too long to be damaged", f.Nodes[0])
+		return nil
 	}
 	r.note("begin %s", f)
 	r.report.Faults[f.Kind]++

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"hash"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,8 +25,6 @@ type Request struct {
 	Plan Plan
 	// Resolver is a user's module, to be tried in a keyspace of its own; empty: none.
 	Resolver []byte `json:",omitempty"`
-	// Trace asks for every line of the run's log, and of the nodes' logs.
-	Trace bool `json:",omitempty"`
 }
 
 // Options describe a run.
@@ -213,7 +212,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	r.watcher = r.newWatcher()
 	r.c = sim.New(sim.Options{
 		Config: c, Seed: o.Plan.Seed, Logger: o.Logger, Now: o.Now, ModuleCache: o.ModuleCache, Builtins: r.builtins,
-		Fatal: r.died,
+		Fatal: r.died, PauseNetworkOnly: runtime.GOARCH != "wasm",
 	})
 	r.arm()
 	if err := r.c.StartAll(ctx); err != nil {
