@@ -132,6 +132,9 @@ func (n *Node) checkConflicts(ctx context.Context, ks cluster.Keyspace, m *resol
 	out := laws.Report{Outcome: laws.Untested}
 	for _, c := range conflicts {
 		o := laws.Options{Budget: watchBudget / watchKeys, Rounds: watchRounds, Seed: n.draw(1 << 63), Verbatim: true, ContentTypes: c.types}
+		if n.o.LawRounds > 0 {
+			o.Rounds = n.o.LawRounds
+		}
 		out = out.And(laws.CheckModule(ctx, m, ks.Name, c.key, ks.MaxValueBytes, c.values, o))
 		if out.Outcome == laws.Unlawful {
 			break

@@ -107,6 +107,7 @@ func (c *Cluster) open(ctx context.Context, id string, reset bool) (*node.Node, 
 	if c.Node(id) != nil {
 		return nil, fmt.Errorf("sim: node %s is running", id)
 	}
+	c.disks[id] = c.disks[id].alive()
 	disk := c.disks[id]
 	fatal := func(err error) {
 		disk.die() // the process would be gone

@@ -96,6 +96,17 @@ func (d *drive) die() {
 	}
 }
 
+// alive returns the drive, or one of the same content if it died with its process.
+func (d *drive) alive() *drive {
+	d.mu.Lock()
+	dead := d.mu.dead != nil
+	d.mu.Unlock()
+	if dead {
+		return d.replaced(d.MemFS)
+	}
+	return d
+}
+
 func (d *drive) setFault(f DiskFault) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -61,12 +61,22 @@ func (r *run) bootOne(ctx context.Context, id string) error {
 	case errors.Is(err, store.ErrUnusable) && r.nemesis.damaged[id]:
 		r.note("%s is set aside: %v", id, err)
 		r.report.SetAside++
+		r.forgive(id)
 		err = r.c.BootReset(ctx, id)
 	}
 	if err == nil {
 		r.apply() // a pause of the node has ended with it
 	}
 	return err
+}
+
+// forgive forgets that a node had to stop, because it was seen to.
+func (r *run) forgive(id string) {
+	for range len(r.fatal) {
+		if other := <-r.fatal; other != id {
+			r.fatal <- other
+		}
+	}
 }
 
 // revive boots a node that had to stop.
