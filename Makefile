@@ -13,7 +13,7 @@ SECONDS  ?= 60
 NETWORK  ?= auto
 CLANG    ?= clang
 
-.PHONY: all build demo test lint unit storm fuzz fuzz-short soak chaos scenarios bench examples guests plugins plugins-check clean
+.PHONY: all build demo test lint unit storm fuzz fuzz-short soak mutants chaos scenarios bench examples guests plugins plugins-check clean
 
 all: build
 
@@ -44,6 +44,9 @@ fuzz: ## every fuzz target for FUZZTIME
 
 soak: ## random faults over many seeds
 	$(GO) test -timeout 2h ./node/sim -run TestRandomFaults -seeds $(SEEDS)
+
+mutants: ## the simulator must catch every deliberately broken node
+	./tools/sim/mutants.sh
 
 storm: ## one minute of kills, stops, wipes and cuts against five real processes
 	$(GO) test -count 1 ./tests/chaos -chaos.seconds 60
