@@ -55,6 +55,8 @@ func live2context(live Dots) (c Context) {
 			"\t\tout = Written{Object: o, Seen: seen.After(dot, o)}\n\t\tif mutant.On(\"token-claims-all\") {\n\t\t\tout.Seen = causal.Basis{Context: o.Context}\n\t\t}\n",
 		}}},
 		{"delete-removes", "a delete removes the record and leaves no tombstone", returns, []Edit{{
+			"node/replica/replica.go", "\t\trec.Object = rec.Object.Join(o)\n", "\t\trec.Object = rec.Object.Join(o)\n\t\tif v := rec.Object.Versions; mutant.On(\"delete-removes\") && len(v) == 1 && v[0].Deleted {\n\t\t\treturn store.Record{}, nil\n\t\t}\n",
+		}, {
 			write, "\t\treturn store.Record{Object: o, Own: own}, nil\n",
 			"\t\tif mutant.On(\"delete-removes\") && w.Value.Deleted && len(o.Versions) == 1 {\n\t\t\treturn store.Record{}, nil\n\t\t}\n\t\treturn store.Record{Object: o, Own: own}, nil\n",
 		}}},
@@ -97,6 +99,12 @@ func quorums() []Mutant {
 		}}},
 		{"write-needs-one-less", "a write is acknowledged after W-1 replicas", lost, []Edit{{
 			"node/coordinator/put.go", "\tw := newWrites(p.w, !p.sloppy)\n", "\tif mutant.On(\"write-needs-one-less\") {\n\t\tp.w--\n\t}\n\tw := newWrites(p.w, !p.sloppy)\n",
+		}}},
+		{"answer-without-quorum", "a write is acknowledged at its deadline however few have it", lost, []Edit{{
+			"node/coordinator/put.go", "\tif !done {\n\t\te := w.unmet(", "\tif !done && mutant.On(\"answer-without-quorum\") {\n\t\tanswered <- nil\n\t} else if !done {\n\t\te := w.unmet(",
+		}}},
+		{"hash-counts", "a read counts a replica whose hash differs before its object is there", lost, []Edit{{
+			"node/coordinator/quorum.go", "\t\tif r.known[h] && !r.unsure[node] {\n", "\t\tif (r.known[h] || mutant.On(\"hash-counts\")) && !r.unsure[node] {\n",
 		}}},
 		{"failure-counts", "a replica that failed counts as one that has the write", lost, []Edit{{
 			"node/coordinator/put.go", "\t\t\tif a.err == nil {\n\t\t\t\tw.add(a.target)\n",
@@ -170,6 +178,10 @@ func repairs() []Mutant {
 			"node/replica/tree.go", "\t\te := wire.ListEntry{Key: key}\n",
 			"\t\tif mutant.On(\"entropy-skips-tombstones\") && len(o.Versions) == 1 && o.Versions[0].Deleted {\n\t\t\to = causal.Object{}\n\t\t}\n\t\te := wire.ListEntry{Key: key}\n",
 		}}},
+		{"entropy-overwrites", "an exchange replaces the copies that differ", lost, []Edit{{
+			"node/replica/tree.go", "\t\t\terr = r.Apply(ctx, t, o, \"\", store.Buffered)\n",
+			"\t\t\tif mutant.On(\"entropy-overwrites\") {\n\t\t\t\t_, err = r.o.Store.Update(ctx, Ref(r.o.View(), t, \"\"), store.Buffered, func(rec store.Record) (store.Record, error) {\n\t\t\t\t\treturn store.Record{Object: o, Own: rec.Own}, nil\n\t\t\t\t})\n\t\t\t} else {\n\t\t\t\terr = r.Apply(ctx, t, o, \"\", store.Buffered)\n\t\t\t}\n",
+		}}},
 		{"tree-without-deletes", "a delete does not reach the hash tree", equal, []Edit{{
 			"node/store/tree.go", "\tif before == after {\n", "\tif before == after || mutant.On(\"tree-without-deletes\") && now.flags&EntryDeleted != 0 {\n",
 		}}},
@@ -213,8 +225,14 @@ func settling() []Mutant {
 		}, {
 			settle, "\treturn out, cmp.Or(errs...)\n", "\tif mutant.On(\"reaped-by-age\") {\n\t\treturn out, nil\n\t}\n\treturn out, cmp.Or(errs...)\n",
 		}}},
-		{"settle-takes-less", "the round prunes actors that still write", unique, []Edit{{
-			settle, "\tif pruned := next.Prune(owns);", "\tif mutant.On(\"settle-takes-less\") {\n\t\towns = nil\n\t}\n\tif pruned := next.Prune(owns);",
+		{"writers-pruned", "the round does not wait, and prunes actors that still write", unique, []Edit{{
+			settle, "\t\tif mutant.On(\"reaped-by-age\") {\n\t\t\tbreak\n", "\t\tif mutant.On(\"writers-pruned\") && i < len(check.Copies) && check.Copies[i].Hash == c.hash {\n\t\t\tcontinue\n\t\t}\n\t\tif mutant.On(\"reaped-by-age\") {\n\t\t\tbreak\n",
+		}, {
+			settle, "\tif mutant.On(\"reaped-by-age\") {\n\t\tbefore", "\tif mutant.On(\"writers-pruned\") || mutant.On(\"reaped-by-age\") {\n\t\tbefore",
+		}, {
+			settle, "\t\t\t\tif e.Flags&wanted != 0 && e.Changed", "\t\t\t\tif (e.Flags&wanted != 0 || mutant.On(\"writers-pruned\")) && e.Changed",
+		}, {
+			settle, "\tif pruned := next.Prune(owns);", "\tif mutant.On(\"writers-pruned\") {\n\t\towns = nil\n\t}\n\tif pruned := next.Prune(owns);",
 		}}},
 	}
 }
