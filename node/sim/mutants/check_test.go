@@ -30,9 +30,9 @@ var (
 	seeds = flag.Int("mutants.seeds", 64, "how many runs a mutant may survive")
 	first = flag.Uint64("mutants.first", 1, "the first seed")
 	whole = flag.Int("mutants.whole", 16, "how many runs of a node that is not broken must find nothing")
-	// A read right after an unclean boot, and a hint that a late message leaves after the end, can be seen with a whole
+	// A read right after an unclean boot, a merge whose module is still being compiled, and a hint that a late message leaves after the end, can be seen with a whole
 	// node, too.
-	noise = flag.String("mutants.ignore", "reads succeed when nothing is wrong;hints are delivered", "promises that do not count, with semicolons between")
+	noise = flag.String("mutants.ignore", "reads succeed when nothing is wrong;hints are delivered;clients never see a conflict", "promises that do not count, with semicolons between")
 	atime = flag.Int("mutants.parallel", 2, "how many mutants are tried at one time")
 	table = flag.String("mutants.table", "", "a file for the table")
 )
@@ -96,10 +96,16 @@ func TestMutants(t *testing.T) {
 		if !tried {
 			continue
 		}
+		why := mutants.Blind()[m.Name]
 		if f.Runs == 0 {
-			t.Errorf("%s survives %d runs: %s", m.Name, *seeds, m.Rule)
-			fmt.Fprintf(&b, "| %s | %s | **none in %d runs** | | |\n", m.Name, m.Rule, *seeds)
+			if why == "" {
+				t.Errorf("%s survives %d runs: %s", m.Name, *seeds, m.Rule)
+			}
+			fmt.Fprintf(&b, "| %s | %s | **none in %d runs**; it needs %s | | |\n", m.Name, m.Rule, *seeds, why)
 			continue
+		}
+		if why != "" {
+			t.Errorf("%s is caught after %d runs: take it off the list of what the simulator is blind to", m.Name, f.Runs)
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %d | %d |\n", m.Name, m.Rule, strings.Join(f.Promises, ", "), f.Runs, f.Seed)
 	}

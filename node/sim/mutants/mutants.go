@@ -35,7 +35,16 @@ type Edit struct {
 
 // All returns the table.
 func All() []Mutant {
-	return slices.Concat(causality(), quorums(), repairs(), disks(), settling(), metadata())
+	return slices.Concat(causality(), writing(), quorums(), repairs(), disks(), settling())
+}
+
+// Blind says of each mutant that the simulator is known not to catch what it lacks for it. A mutant that is caught all
+// the same does not belong here.
+func Blind() map[string]string {
+	return map[string]string{
+		"read-needs-one-less": "a checker of reads under way: what R+W>N promises while no sloppy quorum is in use",
+		"hint-not-durable":    "a fault that kills the holder of a hint and the one other node that has the write in the same moment, on disks that lose all that is not synced",
+	}
 }
 
 // chooser lets the guest choose by its environment; a test chooses by itself.

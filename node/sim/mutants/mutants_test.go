@@ -40,6 +40,11 @@ func TestTable(t *testing.T) {
 			t.Errorf("%s: no guard, no rule or no promise", m.Name)
 		}
 	}
+	for name := range mutants.Blind() {
+		if !seen[name] {
+			t.Errorf("%s is no mutant", name)
+		}
+	}
 	if len(seen) < 25 {
 		t.Errorf("%d mutants are too few", len(seen))
 	}

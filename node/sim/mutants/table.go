@@ -44,6 +44,12 @@ func live2context(live Dots) (c Context) {
 
 // Hash names the content of an object, context included.
 `}}},
+	}
+}
+
+func writing() []Mutant {
+	const object, write = "node/causal/object.go", "node/replica/write.go"
+	return []Mutant{
 		{"blind-write-covers", "a write without a context covers what is stored", lost, []Edit{{
 			write, "\t\tif w.Policy.Conflict == config.PolicyLWW {\n\t\t\t// Blind", "\t\tif w.Policy.Conflict == config.PolicyLWW || mutant.On(\"blind-write-covers\") {\n\t\t\t// Blind",
 		}}},
@@ -236,5 +242,3 @@ func settling() []Mutant {
 		}}},
 	}
 }
-
-func metadata() []Mutant { return nil }
