@@ -43,6 +43,7 @@ func All() []Mutant {
 func Blind() map[string]string {
 	return map[string]string{
 		"read-needs-one-less": "a checker of reads under way: what R+W>N promises while no sloppy quorum is in use",
+		"token-claims-all":    "more clients that write with the context of their own write's answer while others write the same key (found once, in run 44)",
 		"write-not-claimed":   "pauses: a node that is slow for longer than 250 ms and not dead, while a write is handed to it",
 		"hint-removed-grown":  "slow disks: a hint that grows between its delivery and its removal, and no other node that is up with what it grew by",
 		"writers-pruned":      "clients that keep a context for seconds while settle rounds go on, and write with it afterwards",
