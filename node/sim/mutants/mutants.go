@@ -47,6 +47,7 @@ func Blind() map[string]string {
 		"write-not-claimed":   "pauses: a node that is slow for longer than 250 ms and not dead, while a write is handed to it",
 		"hint-removed-grown":  "slow disks: a hint that grows between its delivery and its removal, and no other node that is up with what it grew by",
 		"writers-pruned":      "clients that keep a context for seconds while settle rounds go on, and write with it afterwards",
+		"identity-kept":       "writes to a disk in the moment after it was wiped, before the others have given its contexts back",
 		"hint-not-durable":    "a fault that kills the holder of a hint and the one other node that has the write in the same moment, on disks that lose all that is not synced",
 	}
 }
