@@ -14,7 +14,7 @@ NETWORK  ?= auto
 CLANG    ?= clang
 SIMULATOR := node/sim/host/module/sim.wasm.gz
 
-.PHONY: all build demo test lint unit storm fuzz fuzz-short soak chaos scenarios bench examples guests plugins plugins-check clean
+.PHONY: all build demo test lint unit storm fuzz fuzz-short soak mutants chaos scenarios bench examples guests plugins plugins-check clean
 
 all: build
 
@@ -51,6 +51,9 @@ fuzz: ## every fuzz target for FUZZTIME
 
 soak: build ## SEEDS simulated clusters under faults, from SEED on
 	$(BIN) sim --seeds $(SEEDS) --seed $(SEED)
+
+mutants: ## the simulator must catch every deliberately broken node
+	./tools/sim/mutants.sh
 
 storm: ## one minute of kills, stops, wipes and cuts against five real processes
 	$(GO) test -count 1 ./tests/chaos -chaos.seconds 60
