@@ -16,6 +16,7 @@ import (
 //	binding/<keyspace>/<generation>/<epoch>-<sha256> Binding, never rewritten
 //	active/<keyspace>                                which binding is active, or none
 //	shadow/<keyspace>                                which candidate runs beside the active binding, or none
+//	release/<keyspace>                               how often which binding was released from quarantine
 //	identity/<disk>                                  the last boot of a disk that anybody has seen; the version is the boot
 const (
 	kindMember   = "member"
@@ -23,13 +24,15 @@ const (
 	kindBinding  = "binding"
 	kindActive   = "active"
 	kindShadow   = "shadow"
+	kindRelease  = "release"
 	kindIdentity = "identity"
 )
 
-func memberKey(id string) string       { return kindMember + "/" + id }
-func keyspaceKey(name string) string   { return kindKeyspace + "/" + name }
-func activeKey(keyspace string) string { return kindActive + "/" + keyspace }
-func shadowKey(keyspace string) string { return kindShadow + "/" + keyspace }
+func memberKey(id string) string        { return kindMember + "/" + id }
+func keyspaceKey(name string) string    { return kindKeyspace + "/" + name }
+func activeKey(keyspace string) string  { return kindActive + "/" + keyspace }
+func shadowKey(keyspace string) string  { return kindShadow + "/" + keyspace }
+func releaseKey(keyspace string) string { return kindRelease + "/" + keyspace }
 
 // identityKey is per disk and not per node: the version of such a record is the boot, so that the latest boot wins in
 // whatever order nodes hear of several; boots of different disks cannot be compared.
@@ -72,6 +75,16 @@ type shadowing struct {
 	SHA256 hash `json:"sha256"`
 }
 
+// release is the body of a release record.
+type release struct {
+	Keyspace   string `json:"keyspace"`
+	Generation uint64 `json:"generation"`
+	Epoch      uint64 `json:"epoch"`
+	SHA256     hash   `json:"sha256"`
+	// Count grows with each release of this binding.
+	Count uint64 `json:"count"`
+}
+
 // identityBody is the body of an identity record.
 type identityBody struct {
 	Node        string `json:"node"`
@@ -107,6 +120,7 @@ type contents struct {
 	bindings   []Binding
 	activated  []activation
 	shadowed   []shadowing
+	released   []release
 	identities []identityBody
 	// unreadable are the keys of records of a known kind with a body that cannot be right. They are passed on like all
 	// others: a newer version may well read them.
@@ -141,6 +155,11 @@ func (c *contents) read(key string, body []byte) {
 		var h shadowing
 		if ok = json.Unmarshal(body, &h) == nil && shadowKey(h.Keyspace) == key; ok {
 			c.shadowed = append(c.shadowed, h)
+		}
+	case kindRelease:
+		var r release
+		if ok = json.Unmarshal(body, &r) == nil && releaseKey(r.Keyspace) == key; ok {
+			c.released = append(c.released, r)
 		}
 	case kindIdentity:
 		var i identityBody

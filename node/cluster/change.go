@@ -208,6 +208,24 @@ func (s *State) Shadow(ctx context.Context, keyspace string, candidate [32]byte)
 	return nil
 }
 
+// Release says that the active binding of a keyspace is to be called again by all members that have it in quarantine.
+// Errors wrap ErrUnknown if there is none.
+func (s *State) Release(ctx context.Context, keyspace string) error {
+	_, err := s.applyEverywhere(ctx, func(c *change) error {
+		b, ok := c.old.Active(keyspace)
+		if !ok {
+			return fmt.Errorf("active resolver of keyspace %.64q: %w", keyspace, ErrUnknown)
+		}
+		return c.put(releaseKey(keyspace), release{
+			Keyspace: keyspace, Generation: b.Generation, Epoch: b.Epoch, SHA256: b.SHA256, Count: c.old.Releases(keyspace) + 1,
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("release resolver: %w", err)
+	}
+	return nil
+}
+
 // Admit decides whether a node may speak as the member that it says it is, and remembers its boot if so. It refuses
 // strangers (ErrNotMember), and with ErrStaleIdentity a disk whose later boot is known to anybody this node has heard of,
 // a second process on the same boot, and a disk of another node.

@@ -329,6 +329,35 @@ func TestShadow(t *testing.T) {
 	}
 }
 
+// Releases are counted for one binding, and each member comes to hear of them.
+func TestRelease(t *testing.T) {
+	t.Parallel()
+	s, peer := alone(t, file(3), &disk{}), alone(t, file(3), &disk{})
+	if err := s.Release(t.Context(), "default"); !errors.Is(err, ErrUnknown) {
+		t.Errorf("of no binding: %v", err)
+	}
+	for sha := range byte(2) {
+		if _, err := s.Bind(t.Context(), Binding{Keyspace: "default", SHA256: [32]byte{sha}}); err != nil {
+			t.Fatal(err)
+		}
+		for n := range uint64(3) {
+			if _, _, err := peer.Sync(s.View().Digest, s.View().encoded); err != nil {
+				t.Fatal(err)
+			}
+			if got, there := s.View().Releases("default"), peer.View().Releases("default"); got != n || there != n {
+				t.Fatalf("%d and %d releases, want %d", got, there, n)
+			}
+			if err := s.Release(t.Context(), "default"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	const golden = `{"keyspace":"default","generation":1,"epoch":2,"sha256":"0100000000000000000000000000000000000000000000000000000000000000","count":3}`
+	if got := string(s.View().doc.records["release/default"].body); got != golden {
+		t.Errorf("on disk %s", got)
+	}
+}
+
 // Two sides that bind without hearing of each other keep both in the history, numbered alike.
 func TestConcurrentBindings(t *testing.T) {
 	t.Parallel()

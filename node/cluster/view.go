@@ -38,6 +38,7 @@ type View struct {
 	bindings   map[string][]Binding
 	active     map[string]Binding
 	shadows    map[string][32]byte
+	releases   map[string]uint64 // of the active binding
 	epochs     map[string]uint64 // the largest of each keyspace, of all its generations
 	identities map[uuid]identityBody
 	unreadable []string
@@ -53,7 +54,7 @@ func newView(d document, old *View) (*View, error) {
 	v := &View{
 		Digest: digest, doc: d, encoded: encoded,
 		members: make(map[string]Member), keyspaces: make(map[string]Keyspace), bindings: make(map[string][]Binding),
-		active: make(map[string]Binding), shadows: make(map[string][32]byte), epochs: make(map[string]uint64), identities: make(map[uuid]identityBody),
+		active: make(map[string]Binding), shadows: make(map[string][32]byte), releases: make(map[string]uint64), epochs: make(map[string]uint64), identities: make(map[uuid]identityBody),
 	}
 	var c contents
 	for _, key := range slices.Sorted(maps.Keys(d.records)) {
@@ -133,6 +134,11 @@ func (v *View) setKeyspaces(c contents) {
 			v.shadows[h.Keyspace] = h.SHA256
 		}
 	}
+	for _, r := range c.released {
+		if b, ok := v.active[r.Keyspace]; ok && b.Generation == r.Generation && b.Epoch == r.Epoch && b.SHA256 == r.SHA256 {
+			v.releases[r.Keyspace] = r.Count
+		}
+	}
 }
 
 // Member returns the member of that id; false if there is none or it was removed.
@@ -170,6 +176,9 @@ func (v *View) Shadow(name string) (candidate [32]byte, ok bool) {
 	candidate, ok = v.shadows[name]
 	return candidate, ok
 }
+
+// Releases is how often the active binding of a keyspace was released from quarantine.
+func (v *View) Releases(name string) uint64 { return v.releases[name] }
 
 // Bindings returns the history of a keyspace's resolver, by version.
 func (v *View) Bindings(name string) []Binding { return slices.Clone(v.bindings[name]) }

@@ -42,6 +42,8 @@ type Quarantine struct {
 	Since  time.Time
 	// Reason is for people; Code is the last failure's.
 	Reason, Code string
+	// Releases is how many releases had been heard of when it began: a later one ends it.
+	Releases uint64
 }
 
 // quarantineV1 opens the stored form: this byte, and JSON.
@@ -53,10 +55,12 @@ type storedQuarantine struct {
 	SinceMs int64  `json:"since_ms"`
 	Reason  string `json:"reason"`
 	Code    string `json:"code"`
+	// Releases came later.
+	Releases uint64 `json:"releases,omitempty"`
 }
 
 func appendQuarantine(dst []byte, q Quarantine) ([]byte, error) {
-	b, err := json.Marshal(storedQuarantine{hex.EncodeToString(q.SHA256[:]), q.Epoch, q.Since.UnixMilli(), q.Reason, q.Code})
+	b, err := json.Marshal(storedQuarantine{hex.EncodeToString(q.SHA256[:]), q.Epoch, q.Since.UnixMilli(), q.Reason, q.Code, q.Releases})
 	return append(append(dst, quarantineV1), b...), err
 }
 
@@ -74,7 +78,7 @@ func decodeQuarantine(b []byte) (Quarantine, error) {
 	if err != nil || len(sha) != 32 {
 		return Quarantine{}, errStoredQuarantine
 	}
-	return Quarantine{SHA256: [32]byte(sha), Epoch: s.Epoch, Since: time.UnixMilli(s.SinceMs).UTC(), Reason: s.Reason, Code: s.Code}, nil
+	return Quarantine{SHA256: [32]byte(sha), Epoch: s.Epoch, Since: time.UnixMilli(s.SinceMs).UTC(), Reason: s.Reason, Code: s.Code, Releases: s.Releases}, nil
 }
 
 // ward watches the version that merges for a keyspace.
@@ -155,12 +159,22 @@ func (w *wards) load(keyspace string) *Quarantine {
 	return &q
 }
 
-// held returns the quarantine of p's version, nil if it may be called.
+// held returns the quarantine of p's version, nil if it may be called. A release that this node heard of since it
+// began ends it.
 func (w *wards) held(p Policy) *Quarantine {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	if d := w.of(p); d != nil {
-		return d.held
+	d := w.of(p)
+	if d == nil || d.held == nil {
+		w.mu.Unlock()
+		return nil
+	}
+	q := d.held
+	w.mu.Unlock()
+	if q.Releases >= p.Releases {
+		return q
+	}
+	if _, err := w.release(p); err != nil {
+		w.log.Error("the release of a resolver is not on the disk", "keyspace", p.Keyspace, "err", err)
 	}
 	return nil
 }
@@ -245,7 +259,7 @@ func (w *wards) count(p Policy, key uint64, v view, verdict verdict) *Quarantine
 		return nil
 	}
 	d.held = &Quarantine{
-		SHA256: p.Module, Epoch: p.Epoch, Since: w.now().UTC(), Code: v.code,
+		SHA256: p.Module, Epoch: p.Epoch, Since: w.now().UTC(), Code: v.code, Releases: p.Releases,
 		Reason: reason + "; the last: " + strings.ToValidUTF8(v.detail[:min(len(v.detail), 500)], ""),
 	}
 	return d.held
@@ -331,7 +345,7 @@ func (w *wards) condemn(p Policy, code, reason string) error {
 		w.mu.Unlock()
 		return nil
 	}
-	d.held = &Quarantine{SHA256: p.Module, Epoch: p.Epoch, Since: w.now().UTC(), Code: code, Reason: reason}
+	d.held = &Quarantine{SHA256: p.Module, Epoch: p.Epoch, Since: w.now().UTC(), Code: code, Reason: reason, Releases: p.Releases}
 	w.mu.Unlock()
 	return w.save(p.Keyspace)
 }

@@ -114,6 +114,38 @@ func TestQuarantineLastsUntilReleased(t *testing.T) {
 	}
 }
 
+// TestLaterReleaseEndsQuarantine: a node that was away when somebody released the version hears of it later, however
+// often it restarts until then; a release from before the quarantine does not end it.
+func TestLaterReleaseEndsQuarantine(t *testing.T) {
+	k := &memoryKeeper{kept: map[string][]byte{}}
+	p := Policy{Keyspace: "carts", Module: [32]byte{1}, Epoch: 3, Releases: 2}
+	w := newTestWards(k)
+	trip(w, p)
+	w = newTestWards(k)
+	if q := w.held(p); q == nil || q.Releases != 2 {
+		t.Fatalf("%+v", q)
+	}
+	stale := p
+	stale.Releases = 1
+	if w.held(stale) == nil {
+		t.Fatal("an earlier release ends it")
+	}
+	p.Releases = 3
+	if w.held(p) != nil {
+		t.Fatal("a later release does not end it")
+	}
+	if w = newTestWards(k); w.held(p) != nil || w.held(stale) != nil {
+		t.Fatal("back after a restart")
+	}
+	trip(w, p)
+	if w.held(p) == nil {
+		t.Fatal("a released version cannot be quarantined again")
+	}
+	if err := w.condemn(p, "resolver_unlawful", "again"); err != nil || w.held(p).Releases != 3 {
+		t.Fatalf("%v, %+v", err, w.held(p))
+	}
+}
+
 func TestQuarantineIsOfOneVersion(t *testing.T) {
 	k := &memoryKeeper{kept: map[string][]byte{}}
 	w := newTestWards(k)

@@ -71,6 +71,8 @@ type Policy struct {
 	Epoch  uint64
 	// Lawful says that the active version passed the law check: only then siblings may be collapsed.
 	Lawful bool
+	// Releases is how often the active version was released from quarantine.
+	Releases uint64
 }
 
 // Result is what stands for a key.

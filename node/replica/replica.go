@@ -178,7 +178,7 @@ func (r *Replica) Inspect(t wire.Target) ([]Copy, error) {
 func PolicyOf(v *cluster.View, ks cluster.Keyspace) conflict.Policy {
 	p := conflict.Policy{Keyspace: ks.Name, Conflict: ks.Conflict, MaxValueBytes: ks.MaxValueBytes}
 	if b, ok := v.Active(ks.Name); ok && ks.Conflict == config.PolicyResolver {
-		p.Module, p.Epoch, p.Lawful = b.SHA256, b.Epoch, b.Lawful
+		p.Module, p.Epoch, p.Lawful, p.Releases = b.SHA256, b.Epoch, b.Lawful, v.Releases(ks.Name)
 	}
 	return p
 }

@@ -104,18 +104,22 @@ func TestBirthResolverThatAMemberLacks(t *testing.T) {
 // new one, and never what the old one makes of them, once it has heard of the change.
 func TestLateMemberFetchesBeforeItMerges(t *testing.T) {
 	inBubble(t, 3, 52, func(t *testing.T, ctx context.Context, c *Cluster) {
-		v2, err := os.ReadFile("../../plugins/wasm/lww.wasm")
-		if err != nil {
+		off := coordinator.CheckOff
+		if _, err := c.Node("n1").Resolvers().Upload(ctx, "carts", coordinator.Upload{Module: selecting(0), Check: off}); err != nil {
 			t.Fatal(err)
 		}
-		put(t, ctx, c, "n1", "carts", "k", apples, "", coordinator.Options{W: coordinator.QuorumAll})
-		time.Sleep(time.Second)
-		put(t, ctx, c, "n2", "carts", "k", pears, "", coordinator.Options{W: coordinator.QuorumAll})
+		for _, id := range []string{"n1", "n2"} {
+			put(t, ctx, c, id, "carts", "k", "by "+id, "", coordinator.Options{W: coordinator.QuorumAll})
+		}
+		first := get(t, ctx, c, "n3", "carts", "k", coordinator.Options{})
+		if first.Value == nil || first.Merged == "" {
+			t.Fatalf("%+v", first)
+		}
 		if err := c.Stop(ctx, "n3"); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(5 * time.Second)
-		up, err := c.Node("n1").Resolvers().Upload(ctx, "carts", coordinator.Upload{Module: v2, Check: coordinator.CheckOff})
+		up, err := c.Node("n1").Resolvers().Upload(ctx, "carts", coordinator.Upload{Module: selecting(1), Check: off})
 		if err != nil || up.Version != 2 {
 			t.Fatalf("%+v, %v", up, err)
 		}
@@ -132,13 +136,13 @@ func TestLateMemberFetchesBeforeItMerges(t *testing.T) {
 			a := get(t, ctx, c, "n3", "carts", "k", coordinator.Options{})
 			switch {
 			case a.Merged == up.SHA256:
-				return string(a.Value.Bytes) == pears
+				return string(a.Value.Bytes) != string(first.Value.Bytes)
 			case heard && (a.Merged != "" || a.ResolverError != conflict.CodePending):
 				t.Fatalf("n3 has heard of version 2 and answers %+v", a)
 			}
 			return false
 		})
-	}, keyspace("carts", config.PolicyResolver))
+	}, keyspace("carts", config.PolicySiblings))
 }
 
 // TestVersionsApartBecomeEqual: on two sides of a cut two versions are active, and both collapse siblings on their disks.

@@ -28,17 +28,25 @@ func cartModule(t *testing.T) []byte {
 
 // selecting returns a module whose every merge takes the sibling of the given index.
 func selecting(index byte) []byte {
+	return resolving([]byte{4, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, index, 0, 0, 0}, 0x42, 16)
+}
+
+// endlessModule is a module whose merges use up all their fuel.
+func endlessModule() []byte { return resolving(nil, 0x03, 0x40, 0x0c, 0, 0x0b, 0x42, 16) }
+
+// resolving returns a module whose merge is the given code, with a response at address 0.
+func resolving(response []byte, code ...byte) []byte {
 	section := func(id byte, content []byte) []byte { return slices.Concat([]byte{id, byte(len(content))}, content) }
 	export := func(name string, kind, index byte) []byte {
 		return slices.Concat([]byte{byte(len(name))}, []byte(name), []byte{kind, index})
 	}
-	response := []byte{4, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, index, 0, 0, 0}
 	return slices.Concat([]byte("\x00asm\x01\x00\x00\x00"),
 		section(1, []byte{2, 0x60, 1, 0x7f, 1, 0x7f, 0x60, 2, 0x7f, 0x7f, 1, 0x7e}),
 		section(3, []byte{2, 0, 1}),
 		section(5, []byte{1, 0, 1}),
 		section(7, slices.Concat([]byte{3}, export("memory", 2, 0), export("dynamo_alloc", 0, 0), export("dynamo_resolve_v1", 0, 1))),
-		section(10, []byte{2, 5, 0, 0x41, 0xc0, 0, 0x0b, 4, 0, 0x42, 16, 0x0b}),
+		// alloc gives 64.
+		section(10, slices.Concat([]byte{2, 5, 0, 0x41, 0xc0, 0, 0x0b, byte(len(code) + 2), 0}, code, []byte{0x0b})),
 		section(11, slices.Concat([]byte{1, 0, 0x41, 0, 0x0b, byte(len(response))}, response)),
 	)
 }

@@ -304,15 +304,11 @@ func TestShadowAndPromote(t *testing.T) {
 // when, one that was down when it began runs it, too, and one that was down when it ended does not.
 func TestShadowSurvivesARestart(t *testing.T) {
 	inBubble(t, 3, 35, func(t *testing.T, ctx context.Context, c *Cluster) {
-		cart, err := os.ReadFile("../../examples/cart-merge/cart.wasm")
-		if err != nil {
-			t.Fatal(err)
-		}
 		off := coordinator.CheckOff
 		if _, err := c.Node("n1").Resolvers().Upload(ctx, "notes", coordinator.Upload{Module: trapModule(), Check: off}); err != nil {
 			t.Fatal(err)
 		}
-		candidate, err := c.Node("n1").Resolvers().Upload(ctx, "notes", coordinator.Upload{Module: cart, Check: off, Inactive: true})
+		candidate, err := c.Node("n1").Resolvers().Upload(ctx, "notes", coordinator.Upload{Module: selecting(0), Check: off, Inactive: true})
 		if err != nil {
 			t.Fatal(err)
 		}

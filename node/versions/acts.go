@@ -90,7 +90,7 @@ func (r *Resolvers) tell(ctx context.Context, member string, m *wire.ResolverAct
 }
 
 // Release lets the active version be called again by all nodes that have it in quarantine. A node that cannot be
-// told keeps it there.
+// told keeps it there until it hears of the release from the metadata.
 func (r *Resolvers) Release(ctx context.Context, keyspace string) (coordinator.ResolverRelease, error) {
 	v := r.s.Catalog.View()
 	ks, ok := v.Keyspace(keyspace)
@@ -112,5 +112,9 @@ func (r *Resolvers) Release(ctx context.Context, keyspace string) (coordinator.R
 		}
 	}
 	slices.Sort(out.Released)
+	// Last, so that the members above could say whether they had it in quarantine.
+	if err := r.s.Bindings.Release(ctx, keyspace); err != nil {
+		return out, coordinator.MetadataError(err)
+	}
 	return out, nil
 }

@@ -28,6 +28,7 @@ type Bindings interface {
 	Activate(ctx context.Context, keyspace string, version int) error
 	Unbind(ctx context.Context, keyspace string) error
 	Shadow(ctx context.Context, keyspace string, candidate [32]byte) error
+	Release(ctx context.Context, keyspace string) error
 }
 
 // ModuleStore keeps modules by hash on this disk.
