@@ -36,6 +36,8 @@ type Options struct {
 	ModuleCache string
 	// Builtins are the ready-made resolver modules by name [none].
 	Builtins func(name string) ([]byte, bool)
+	// LawRounds bounds the law checks of the nodes [as in node.Options].
+	LawRounds int
 	// PauseNetworkOnly lets the disk of a paused node go on: where a log is changed by another one under a lock, the others
 	// that wait for that lock keep the virtual time of testing/synctest from passing.
 	PauseNetworkOnly bool
@@ -115,7 +117,7 @@ func (c *Cluster) open(ctx context.Context, id string, reset bool) (*node.Node, 
 	}
 	n, err := node.Open(ctx, node.Options{
 		Cluster: c.o.Config, ID: id, Logger: c.o.Logger, ResetUnusable: reset, Fatal: fatal,
-		Builtins: c.o.Builtins, LawRounds: lawRounds,
+		Builtins: c.o.Builtins, LawRounds: c.o.LawRounds,
 		Seams: node.Seams{
 			Now: c.clocks[id].now, Rand: &lockedReader{r: fork(c.rng)}, FS: disk, ModuleCache: c.o.ModuleCache,
 			Listen: func(string) (net.Listener, error) { return nil, nil },
@@ -246,9 +248,6 @@ func (c *Cluster) Close(ctx context.Context) error {
 	}
 	return errors.Join(errs...)
 }
-
-// lawRounds is enough to find out that a module works; whether it is lawful is for other tests.
-const lawRounds = 1
 
 // Config returns a cluster file of n nodes in zones of their own names, for simulations.
 func Config(n, partitions int, keyspaces ...config.Keyspace) *config.Cluster {
