@@ -103,7 +103,10 @@ func (m *Machine) Run(ctx context.Context, q storm.Request, trace io.Writer) (st
 	if err != nil {
 		return storm.Report{}, fmt.Errorf("the simulator failed: %w\n%s", err, strings.TrimSpace(said.String()))
 	}
-	defer instance.Close(ctx)
+	defer func() {
+		_ = instance.Close(ctx) // it has ended
+		runtime.GC()            // hundreds of megabytes, which would otherwise pile up from run to run
+	}()
 	var r storm.Report
 	if err := json.Unmarshal(out.line, &r); err != nil {
 		return storm.Report{}, fmt.Errorf("the simulator's report: %w", err)
