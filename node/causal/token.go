@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -64,8 +65,9 @@ func (k TokenKey) Open(token, keyspace string, key []byte, now time.Time, lifeti
 	if len(token) > MaxTokenBytes {
 		return Basis{}, fmt.Errorf("%w: longer than %d bytes", ErrTokenMalformed, MaxTokenBytes)
 	}
+	// The decoder skips line ends, even the strict one; a token has one spelling.
 	b, err := base64.RawURLEncoding.Strict().DecodeString(token)
-	if err != nil || len(b) < tokenHead+tokenMACBytes {
+	if err != nil || len(b) < tokenHead+tokenMACBytes || strings.ContainsAny(token, "\r\n") {
 		return Basis{}, ErrTokenMalformed
 	}
 	if b[0] != tokenV1 {

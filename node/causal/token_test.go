@@ -81,6 +81,7 @@ func TestTokenDamaged(t *testing.T) {
 	}
 	refused("padded", tok+"=")
 	refused("longer", tok+"AAAA")
+	refused("broken into lines", tok[:11]+"\n"+tok[11:]+"\r\n")
 }
 
 // TestTokenRoundTrip: whatever basis is sealed comes back, and a sealed body that is not canonical does not.
