@@ -131,13 +131,11 @@ func (s *Store) syncWait(p *pending) error {
 	return nil
 }
 
-// await is syncWait for no longer than ctx allows; nil is durable already. It runs within an operation.
+// await is syncWait for no longer than ctx allows; nil is durable already. It runs within an operation. Nobody waits for
+// pebble itself: of a log that has failed it does not answer every sync.
 func (s *Store) await(ctx context.Context, p *pending) error {
 	if p == nil {
 		return nil
-	}
-	if ctx.Done() == nil {
-		return s.syncWait(p)
 	}
 	done := make(chan error, 1)
 	s.ops.Go(func() { done <- s.syncWait(p) })

@@ -278,6 +278,33 @@ func TestFailedSyncStopsTheStore(t *testing.T) {
 	}
 }
 
+// Of a log that has failed pebble does not answer every sync. The simulator met a change of metadata that waited for
+// ever on a full disk.
+func TestNobodyWaitsForAFailedStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate()
+		o := testOptions(errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(g.inject)), 1)
+		o.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+		s, err := Open(o)
+		must(t, err)
+		g.closed.Store(true)
+		answer := make(chan error, 1)
+		go func() { answer <- s.PutMeta("record", []byte("v")) }()
+		synctest.Wait()
+		_ = s.fail(syscall.ENOSPC)
+		select {
+		case err := <-answer:
+			if !errors.Is(err, ErrFailed) {
+				t.Errorf("put of metadata: %v", err)
+			}
+		case <-time.After(time.Minute):
+			t.Error("a change of metadata waits for a sync that never ends")
+		}
+		close(g.opened)
+		must(t, s.db.Close())
+	})
+}
+
 // logWriteChild marks the process that TestFailedLogWriteStopsTheStore sacrifices.
 const logWriteChild = "DYNAMO_TEST_LOG_WRITE_CHILD"
 

@@ -149,7 +149,10 @@ func (c *run) start(ctx context.Context, wg *sync.WaitGroup, started chan<- *see
 			defer close(r.done)
 			defer func() { <-free }()
 			var trace io.Writer
-			if c.o.Trace {
+			switch {
+			case c.o.Trace && c.o.Seeds == 1:
+				trace = c.out // which nobody else writes to before the end
+			case c.o.Trace:
 				trace = &r.trace
 			}
 			r.report, r.err = c.machine.Run(ctx, c.request(r.plan), trace)

@@ -67,12 +67,48 @@ func (m *Machine) Close(ctx context.Context) error {
 // epoch is when every simulation begins.
 const epoch = 1_893_456_000 // 2030-01-01 in Unix seconds
 
-// clock is the time of one run. Each look at it takes a nanosecond, so that no two events happen at once.
-type clock struct{ ns int64 }
+// clock is the time of one run. It moves when every goroutine sleeps, and by a nanosecond at each look at it, so that
+// no two events happen at once. Work costs no time otherwise; but who looks at it again and again without ever sleeping
+// works very long, or in circles that only time can end, and so time must go on.
+type clock struct {
+	ctx context.Context
+	ns  int64
+	// looks counts those since everybody last slept.
+	looks int64
+}
 
-func (c *clock) tick() int64 {
+const (
+	// busyLooks are so many looks without sleep as mean very long work; a boot takes a few thousand. After them each look
+	// takes busyLook.
+	busyLooks = 1 << 16
+	busyLook  = int64(20 * time.Microsecond)
+)
+
+func (c *clock) look() int64 {
 	c.ns++
+	if c.looks++; c.looks > busyLooks {
+		c.ns += busyLook
+		if c.looks%busyLooks == 0 {
+			c.mayGoOn()
+		}
+	}
 	return c.ns
+}
+
+func (c *clock) sleep(ns int64) {
+	if ns > 0 {
+		c.ns += ns
+		c.looks = 0
+	}
+	c.mayGoOn()
+}
+
+// mayGoOn ends the run if nobody waits for it any more. Wazero hands the panic of a host function on as an error; its own
+// checks of the context would cost every loop of the guest.
+func (c *clock) mayGoOn() {
+	if err := c.ctx.Err(); err != nil {
+		panic(err)
+	}
 }
 
 // Run makes one run. Lines that the simulator prints on its way go to trace, which may be nil.
@@ -84,7 +120,7 @@ func (m *Machine) Run(ctx context.Context, q storm.Request, trace io.Writer) (st
 	if trace == nil {
 		trace = io.Discard
 	}
-	var c clock
+	c := clock{ctx: ctx}
 	var seed [32]byte
 	copy(seed[:], fmt.Sprintf("%032d", q.Plan.Seed))
 	var said bytes.Buffer
@@ -93,11 +129,11 @@ func (m *Machine) Run(ctx context.Context, q storm.Request, trace io.Writer) (st
 		WithStdin(bytes.NewReader(in)).WithStdout(out).WithStderr(&limited{b: &said}).
 		WithRandSource(rand.NewChaCha8(seed)).
 		WithWalltime(func() (int64, int32) {
-			ns := c.tick()
+			ns := c.look()
 			return epoch + ns/int64(time.Second), int32(ns % int64(time.Second))
 		}, sys.ClockResolution(1)).
-		WithNanotime(c.tick, sys.ClockResolution(1)).
-		WithNanosleep(func(ns int64) { c.ns += max(ns, 0) }).
+		WithNanotime(c.look, sys.ClockResolution(1)).
+		WithNanosleep(c.sleep).
 		WithOsyield(func() {})
 	instance, err := m.runtime.InstantiateModule(ctx, m.module, config)
 	if err != nil {
@@ -140,7 +176,7 @@ type limited struct{ b *bytes.Buffer }
 
 // Write implements io.Writer.
 func (l *limited) Write(b []byte) (int, error) {
-	const most = 64 << 10
+	const most = 1 << 20
 	if room := most - l.b.Len(); room > 0 {
 		l.b.Write(b[:min(len(b), room)])
 	}

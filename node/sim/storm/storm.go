@@ -200,6 +200,7 @@ const lawRounds = 1
 func Run(ctx context.Context, o Options) (Report, error) {
 	r := &run{o: o, plan: o.Plan, began: o.Now(), book: newBook(), report: Report{Plan: o.Plan, Faults: map[FaultKind]int{}, Workloads: map[string]Counts{}}, fatal: make(chan string, 64)}
 	before := use()
+	defer time.AfterFunc(o.Plan.Length+overdue, stuck).Stop()
 	r.log.digest = sha256.New()
 	r.workloads = r.drawWorkloads()
 	if len(o.Resolver) > 0 {
@@ -246,6 +247,16 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	r.report.Digest = hex.EncodeToString(r.log.digest.Sum(nil))
 	r.count()
 	return r.report, err
+}
+
+// overdue is how much longer than its plan a run may take on the virtual clock: healing, settling and closing have limits
+// of their own, of a few minutes each.
+const overdue = time.Hour
+
+// stuck ends a run that waits for what never happens, and shows where.
+func stuck() {
+	stacks := make([]byte, 1<<20)
+	panic(fmt.Sprintf("the run does not end\n%s", stacks[:runtime.Stack(stacks, true)]))
 }
 
 // hold waits until no client has a call under way, and lets none begin until release.
