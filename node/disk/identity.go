@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -26,8 +27,10 @@ import (
 // the same actor would give their dots to other values, and replicas would take the new for the old.
 //
 //   - An empty or unreadable directory takes a new Node.
-//   - A boot that is not provably the state of a clean stop takes the next Incarnation. The proof is a
-//     mark that Close leaves, with a fingerprint of the database as it left it.
+//   - A boot that is not provably the state of a clean stop takes a higher Incarnation. The proof is a
+//     mark that Close leaves, with a fingerprint of the database as it left it. How much higher is drawn by
+//     chance: a disk that was set back to an earlier state, as by a backup or a snapshot of a machine, would
+//     take the same next one twice, and where it meets none of its peers nobody could tell it so.
 //   - Boot grows at every boot.
 //
 // A copy of a directory that was stopped cleanly passes the proof, so two copies come up as the same
@@ -129,7 +132,7 @@ func Boot(fs FS, dir, db string, rand io.Reader, log *slog.Logger) (id *Keeper, 
 	}
 	next := was
 	switch {
-	case !found || !exists || was.Incarnation == 1<<32-1:
+	case !found || !exists || was.Incarnation > math.MaxUint32-maxStep:
 		// An identity without a database is a disk that lost everything, as when a broken database was
 		// moved aside: it comes back as another.
 		if next, err = id.fresh(); err != nil {
@@ -144,8 +147,12 @@ func Boot(fs FS, dir, db string, rand io.Reader, log *slog.Logger) (id *Keeper, 
 		next.Boot++
 	default:
 		next.Boot++
-		next.Incarnation++
-		log.Warn("not the continuation of a clean stop: taking the next incarnation",
+		step, err := id.step()
+		if err != nil {
+			return nil, false, err
+		}
+		next.Incarnation += step
+		log.Warn("not the continuation of a clean stop: taking a higher incarnation",
 			"dir", dir, "disk", next.Node, "incarnation", next.Incarnation, "clean_mark", was.clean)
 	}
 	id.mu.next = next.seq + 1
@@ -154,6 +161,19 @@ func Boot(fs FS, dir, db string, rand io.Reader, log *slog.Logger) (id *Keeper, 
 	id.mu.Lock()
 	defer id.mu.Unlock()
 	return id, clean, id.write(next)
+}
+
+// maxStep bounds how much an incarnation grows by: room for 65536 unclean boots at the least, in three bytes of
+// each actor.
+const maxStep = 1 << 16
+
+// step draws how much the incarnation grows by.
+func (id *Keeper) step() (uint32, error) {
+	var b [2]byte
+	if _, err := io.ReadFull(id.rand, b[:]); err != nil {
+		return 0, fmt.Errorf("disk: drawing an incarnation: %w", err)
+	}
+	return 1 + uint32(binary.BigEndian.Uint16(b[:])), nil
 }
 
 // readIdentity returns the content of the file; found is false if it is missing or corrupt. A file that

@@ -112,7 +112,9 @@ func (c *Cluster) open(ctx context.Context, id string, reset bool) (*node.Node, 
 	c.disks[id] = c.disks[id].alive()
 	disk := c.disks[id]
 	fatal := func(err error) {
-		disk.die() // the process would be gone
+		if !errors.Is(err, cluster.ErrStaleIdentity) { // with which the disk has nothing to do: it can be closed
+			disk.die() // the process would be gone
+		}
 		c.o.Fatal(id, err)
 	}
 	n, err := node.Open(ctx, node.Options{

@@ -107,7 +107,7 @@ func Run(ctx context.Context, o Options, out io.Writer) (Summary, error) {
 		wg.Wait()
 		_ = machine.Close(context.WithoutCancel(ctx)) // nobody needs it any more
 	}()
-	started := make(chan *seedRun, o.Parallel)
+	started := make(chan *seedRun, ahead*o.Parallel)
 	wg.Go(func() { c.start(ctx, &wg, started) })
 	for range o.Seeds {
 		var r *seedRun
@@ -134,6 +134,10 @@ func Run(ctx context.Context, o Options, out io.Writer) (Summary, error) {
 	o.Clear()
 	return total, json.NewEncoder(out).Encode(total)
 }
+
+// ahead bounds how many runs a slow one may be overtaken by, for each that goes on at the same time. What is kept of one
+// that has ended is small.
+const ahead = 16
 
 // start starts the runs in the order of their seeds, and so many at a time.
 func (c *run) start(ctx context.Context, wg *sync.WaitGroup, started chan<- *seedRun) {

@@ -128,6 +128,11 @@ func (r *run) killBoot(ctx context.Context, f Fault) error {
 
 // copyDisk makes the backup that a fault restores later.
 func (r *run) copyDisk(_ context.Context, i int) error {
+	if r.c.Node(r.plan.Faults[i].Nodes[0]) == nil {
+		// A copy of a disk that was stopped in good order goes on as if nothing had been since. Only peers can tell it, and a
+		// cut may keep them from that.
+		return nil
+	}
 	r.note("a backup is made of %s", r.plan.Faults[i].Nodes[0])
 	r.nemesis.backups[i] = backup{r.since(), r.c.Snapshot(r.plan.Faults[i].Nodes[0])}
 	return nil
@@ -145,8 +150,8 @@ func (r *run) lose(ctx context.Context, f Fault, i int) error {
 	if err := r.becomeWhole(ctx); err != nil {
 		return err
 	}
-	if f.Kind == OldDisk && r.since()-r.nemesis.backups[i].at > oldestBackup {
-		r.note("the backup of %s is too old to be used", f.Nodes[0])
+	if b := r.nemesis.backups[i]; f.Kind == OldDisk && (b.disk == nil || r.since()-b.at > oldestBackup) {
+		r.note("there is no backup of %s, or it is too old to be used", f.Nodes[0])
 		return nil
 	}
 	if f.Kind == FlipLogs && r.since() > oldestBackup {
