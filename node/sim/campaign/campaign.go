@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -159,7 +160,7 @@ func (c *run) start(ctx context.Context, wg *sync.WaitGroup, started chan<- *see
 			case c.o.Trace:
 				trace = &r.trace
 			}
-			r.report, r.err = c.machine.Run(ctx, c.request(r.plan), trace)
+			r.report, r.err = c.simulate(ctx, r.plan, trace)
 		})
 		select {
 		case started <- r:
@@ -169,8 +170,13 @@ func (c *run) start(ctx context.Context, wg *sync.WaitGroup, started chan<- *see
 	}
 }
 
-func (c *run) request(p storm.Plan) storm.Request {
-	return storm.Request{Plan: p, Resolver: c.o.Resolver}
+// simulate makes one run. One that fails, as a node may panic or wait for ever, violates a promise, too.
+func (c *run) simulate(ctx context.Context, p storm.Plan, trace io.Writer) (storm.Report, error) {
+	r, err := c.machine.Run(ctx, storm.Request{Plan: p, Resolver: c.o.Resolver}, trace)
+	if err == nil || ctx.Err() != nil || errors.Is(err, storm.ErrRequest) {
+		return r, err
+	}
+	return storm.Report{Plan: p, Violations: []storm.Violation{{Promise: "the run comes to an end", Detail: err.Error()}}}, nil
 }
 
 // print tells of one run. Nothing in it depends on the machine or the time of day.
@@ -217,7 +223,7 @@ const shrinkTries = 60
 func (c *run) shrunk(ctx context.Context, r storm.Report) storm.Report {
 	best := r
 	storm.Shrink(r.Plan, func(p storm.Plan) bool {
-		got, err := c.machine.Run(ctx, c.request(p), nil)
+		got, err := c.simulate(ctx, p, nil)
 		if err != nil {
 			return false
 		}

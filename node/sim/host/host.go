@@ -136,6 +136,9 @@ func (m *Machine) Run(ctx context.Context, q storm.Request, trace io.Writer) (st
 		WithNanosleep(c.sleep).
 		WithOsyield(func() {})
 	instance, err := m.runtime.InstantiateModule(ctx, m.module, config)
+	if exit := (*sys.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == storm.ExitRequest {
+		return storm.Report{}, fmt.Errorf("%w%s", storm.ErrRequest, strings.TrimPrefix(strings.TrimSpace(said.String()), storm.ErrRequest.Error()))
+	}
 	if err != nil {
 		return storm.Report{}, fmt.Errorf("the simulator failed: %w\n%s", err, strings.TrimSpace(said.String()))
 	}

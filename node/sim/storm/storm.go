@@ -27,6 +27,12 @@ type Request struct {
 	Resolver []byte `json:",omitempty"`
 }
 
+// ErrRequest says that there can be no run of what was asked for.
+var ErrRequest = errors.New("storm")
+
+// ExitRequest is the status that the simulator's process ends with on ErrRequest.
+const ExitRequest = 3
+
 // Options describe a run.
 type Options struct {
 	Request
@@ -206,7 +212,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	if len(o.Resolver) > 0 {
 		var err error
 		if r.samples, err = samplesOf(o.Resolver); err != nil {
-			return r.report, err
+			return r.report, fmt.Errorf("%w: %w", ErrRequest, err)
 		}
 	}
 	r.gate = make(chan struct{}, o.Plan.Clients)

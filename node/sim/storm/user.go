@@ -27,7 +27,7 @@ const (
 func samplesOf(module []byte) ([][]byte, error) {
 	all, err := laws.Samples(module)
 	if err != nil {
-		return nil, fmt.Errorf("storm: resolver: %w", err)
+		return nil, fmt.Errorf("resolver: %w", err)
 	}
 	var out [][]byte
 	for _, s := range all {
@@ -36,7 +36,7 @@ func samplesOf(module []byte) ([][]byte, error) {
 		}
 	}
 	if len(out) == 0 {
-		return nil, errors.New("storm: the resolver brings no samples of values")
+		return nil, errors.New("the resolver brings no samples of values")
 	}
 	return out[:min(len(out), 64)], nil
 }
