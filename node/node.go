@@ -140,7 +140,7 @@ func (n *Node) openStore() error {
 func (n *Node) openResolvers() error {
 	o := resolver.Options{
 		Limits: versions.ResolverLimits(n.o.Cluster.Limits), Logger: n.log, Now: n.o.Now, CacheDir: n.moduleCache(),
-		Verdicts: verdicts{n.store},
+		Verdicts: verdicts{n.store}, Engine: n.o.Engine,
 	}
 	if len(n.o.CompileCommand) > 0 {
 		o.Trial = &resolver.Trial{Command: n.o.CompileCommand}

@@ -16,6 +16,7 @@ import (
 	"dynamo/node/coordinator"
 	"dynamo/node/peer"
 	"dynamo/node/store"
+	"dynamo/resolver"
 )
 
 // Options describe one node. Cluster, ID and Logger are required.
@@ -56,6 +57,8 @@ type Seams struct {
 	FS store.FS
 	// ModuleCache is a directory of compiled resolver modules, for tests; empty: none.
 	ModuleCache string
+	// Engine runs resolver modules [this process].
+	Engine resolver.Engine
 	// Listen opens the HTTP listener; if it returns none, the node has no HTTP door.
 	Listen func(address string) (net.Listener, error)
 	// Transport connects this node to its peers.

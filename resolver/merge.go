@@ -33,6 +33,9 @@ func (m *Module) Merge(ctx context.Context, req Request, maxOutputBytes int) (Re
 	if m.mu.closed {
 		return Response{}, Outcome{}, failf(CodeClosed, "the module is closed")
 	}
+	if m.away != nil {
+		return m.away.Merge(ctx, req, maxOutputBytes)
+	}
 	if size := frame.RequestSize(req); uint64(size) > r.limits.MemoryBytes {
 		return Response{}, Outcome{}, failf(CodeMemory, "request of %d bytes, memory of %d", size, r.limits.MemoryBytes)
 	}

@@ -23,6 +23,7 @@ type Module struct {
 	engine   wazero.Runtime
 	compiled wazero.CompiledModule
 	cache    wazero.CompilationCache // nil without a cache
+	away     Merger                  // nil without another engine
 
 	// Merges hold the read lock while they run, so that the code is not freed
 	// under them.
@@ -64,6 +65,9 @@ func (m *Module) free(ctx context.Context) error {
 	}
 	if m.engine != nil {
 		errs = append(errs, m.engine.Close(ctx))
+	}
+	if m.away != nil {
+		errs = append(errs, m.away.Close(ctx))
 	}
 	if s := m.state.Load(); s != nil {
 		errs = append(errs, s.memory.Close())

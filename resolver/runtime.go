@@ -41,6 +41,8 @@ type Options struct {
 	Trial *Trial
 	// Verdicts remembers how trials went; nil: each module is tried again by each Runtime.
 	Verdicts Verdicts
+	// Engine compiles and runs the modules; nil: this process.
+	Engine Engine
 }
 
 // Runtime compiles modules and bounds their merges. It is safe for concurrent use.
@@ -52,6 +54,7 @@ type Runtime struct {
 	pool     *pool
 	trial    *Trial
 	verdicts Verdicts
+	engine   Engine // nil: this process
 
 	turns     chan struct{} // as many tokens as merges run
 	compiling chan struct{} // a token while a module is compiled: one at a time bounds the memory
@@ -101,6 +104,7 @@ func New(o Options) (*Runtime, error) {
 		pool:      newPool(o.Parallel, o.IdleBytes, o.IdleTime),
 		trial:     o.Trial,
 		verdicts:  o.Verdicts,
+		engine:    o.Engine,
 		turns:     make(chan struct{}, o.Parallel),
 		compiling: make(chan struct{}, 1),
 	}
@@ -123,30 +127,20 @@ func (r *Runtime) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// Check is Check under the limits of the runtime.
+func (r *Runtime) Check(module []byte) (Info, error) {
+	if r.engine != nil {
+		return r.engine.Check(r.limits, module)
+	}
+	return Check(module, r.limits)
+}
+
 // Load checks and compiles a module. With a configuration, the module is also started and given it, so that
 // one it refuses is known at once. Errors have a Code. ctx ends the waiting for a turn and for the trial; the
 // compiler itself heeds no deadline: Check keeps its time within bounds. Close the Module.
 func (r *Runtime) Load(ctx context.Context, module, config []byte) (*Module, error) {
-	p, err := inspect(module, r.limits)
-	if err != nil {
-		return nil, err
-	}
-	if err := p.acceptsConfig(config, r.limits); err != nil {
-		return nil, err
-	}
-	select {
-	case r.compiling <- struct{}{}:
-	case <-ctx.Done():
-		return nil, &Error{Code: CodeCanceled, Message: "waiting to compile", Err: context.Cause(ctx)}
-	}
-	m := &Module{runtime: r, id: Identity(module, config), config: bytes.Clone(config), prepared: p}
-	err = m.compileOnTrial(ctx, module)
-	<-r.compiling
-	m.code = nil
-	if err == nil && len(config) > 0 {
-		err = m.start(ctx)
-	}
-	if err != nil {
+	m := &Module{runtime: r, id: Identity(module, config), config: bytes.Clone(config)}
+	if err := m.load(ctx, module); err != nil {
 		return nil, m.abandon(ctx, err)
 	}
 	r.mu.Lock()
@@ -160,6 +154,33 @@ func (r *Runtime) Load(ctx context.Context, module, config []byte) (*Module, err
 		return nil, m.abandon(ctx, failf(CodeClosed, "the runtime is closed"))
 	}
 	return m, nil
+}
+
+// load checks and compiles, and starts what has a configuration.
+func (m *Module) load(ctx context.Context, module []byte) (err error) {
+	r := m.runtime
+	if r.engine != nil {
+		m.away, m.info, err = r.engine.Load(ctx, r.limits, module, m.config)
+		return err
+	}
+	if m.prepared, err = inspect(module, r.limits); err != nil {
+		return err
+	}
+	if err := m.acceptsConfig(m.config, r.limits); err != nil {
+		return err
+	}
+	select {
+	case r.compiling <- struct{}{}:
+	case <-ctx.Done():
+		return &Error{Code: CodeCanceled, Message: "waiting to compile", Err: context.Cause(ctx)}
+	}
+	err = m.compileOnTrial(ctx, module)
+	<-r.compiling
+	m.code = nil
+	if err == nil && len(m.config) > 0 {
+		err = m.start(ctx)
+	}
+	return err
 }
 
 // start brings up the first instance.

@@ -217,6 +217,12 @@ func (m *modules) forget(ctx context.Context, sha [32]byte) error {
 	return l.module.Close(ctx)
 }
 
+// Check says whether a module is a resolver; errors are those of resolver.Check.
+func (s *Settler) Check(module []byte) error {
+	_, err := s.o.Runtime.Check(module)
+	return err
+}
+
 // Load compiles a module ahead of its first use and reports whether it can be used. It is what an
 // upload and a boot call.
 func (s *Settler) Load(ctx context.Context, sha [32]byte) (*resolver.Module, error) {

@@ -21,6 +21,7 @@ import (
 	"dynamo/node/cluster"
 	"dynamo/node/config"
 	"dynamo/node/peer"
+	"dynamo/resolver"
 )
 
 // Options describe a simulated cluster. Config, Logger and Now are required.
@@ -36,6 +37,8 @@ type Options struct {
 	ModuleCache string
 	// Builtins are the ready-made resolver modules by name [none].
 	Builtins func(name string) ([]byte, bool)
+	// Engine runs the resolver modules [this process].
+	Engine resolver.Engine
 	// LawRounds bounds the law checks of the nodes [as in node.Options].
 	LawRounds int
 	// PauseNetworkOnly lets the disk of a paused node go on: where a log is changed by another one under a lock, the others
@@ -121,7 +124,7 @@ func (c *Cluster) open(ctx context.Context, id string, reset bool) (*node.Node, 
 		Cluster: c.o.Config, ID: id, Logger: c.o.Logger, ResetUnusable: reset, Fatal: fatal,
 		Builtins: c.o.Builtins, LawRounds: c.o.LawRounds,
 		Seams: node.Seams{
-			Now: c.clocks[id].now, Rand: &lockedReader{r: fork(c.rng)}, FS: disk, ModuleCache: c.o.ModuleCache,
+			Now: c.clocks[id].now, Rand: &lockedReader{r: fork(c.rng)}, FS: disk, ModuleCache: c.o.ModuleCache, Engine: c.o.Engine,
 			Listen: func(string) (net.Listener, error) { return nil, nil },
 			Transport: func(p peer.Options) (node.Transport, error) {
 				return c.Network.Attach(p.Hello, p.Handler, p.Admit), nil

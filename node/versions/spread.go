@@ -23,7 +23,7 @@ const spreadTimeout = 20 * time.Second
 // take stores a version on this node's disk and compiles it through the registry that merges use. With retry, a
 // module that failed before gets another try.
 func (r *Resolvers) take(ctx context.Context, id [32]byte, module, config []byte, retry bool) (*resolver.Module, error) {
-	if _, err := resolver.Check(module, ResolverLimits(r.s.Limits)); err != nil {
+	if err := r.s.Settler.Check(module); err != nil {
 		return nil, err
 	}
 	blobs := [][]byte{module}

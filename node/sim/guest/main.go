@@ -40,7 +40,7 @@ func run() error {
 	// Whether anybody reads the trace must not change the run, so it is always there.
 	r, err := storm.Run(context.Background(), storm.Options{
 		Request: q, Logger: slog.New(slog.NewTextHandler(os.Stdout, nil)), Line: func(s string) { fmt.Println(s) },
-		Now: time.Now, Builtins: plugins.Module,
+		Now: time.Now, Builtins: plugins.Module, Engine: engine(),
 	})
 	if err != nil {
 		return err

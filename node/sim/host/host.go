@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"runtime"
 	"strings"
@@ -21,6 +22,7 @@ import (
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 	"github.com/tetratelabs/wazero/sys"
 
+	"dynamo/node/sim/merger"
 	"dynamo/node/sim/storm"
 )
 
@@ -29,11 +31,12 @@ type Machine struct {
 	runtime wazero.Runtime
 	cache   wazero.CompilationCache
 	module  wazero.CompiledModule
+	merges  *merger.Server
 }
 
 // New compiles the simulator. Machine code is kept in cacheDir, unless that is "": compiling takes seconds.
 func New(ctx context.Context, module []byte, cacheDir string) (*Machine, error) {
-	m := &Machine{}
+	m := &Machine{merges: merger.NewServer(slog.New(slog.DiscardHandler))}
 	config := wazero.NewRuntimeConfig()
 	if cacheDir != "" {
 		cache, err := wazero.NewCompilationCacheWithDir(cacheDir)
@@ -45,6 +48,9 @@ func New(ctx context.Context, module []byte, cacheDir string) (*Machine, error) 
 	m.runtime = wazero.NewRuntimeWithConfig(ctx, config)
 	_, err := wasi_snapshot_preview1.Instantiate(ctx, m.runtime)
 	if err == nil {
+		err = installMerges(ctx, m.runtime, m.merges)
+	}
+	if err == nil {
 		m.module, err = m.runtime.CompileModule(experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0)), module)
 	}
 	if err != nil {
@@ -55,11 +61,9 @@ func New(ctx context.Context, module []byte, cacheDir string) (*Machine, error) 
 
 // Close frees the machine. No run may be under way.
 func (m *Machine) Close(ctx context.Context) error {
-	err := m.runtime.Close(ctx)
+	err := errors.Join(m.runtime.Close(ctx), m.merges.Close(ctx))
 	if m.cache != nil {
-		if e := m.cache.Close(ctx); err == nil {
-			err = e
-		}
+		err = errors.Join(err, m.cache.Close(ctx))
 	}
 	return err
 }
@@ -135,7 +139,7 @@ func (m *Machine) Run(ctx context.Context, q storm.Request, trace io.Writer) (st
 		WithNanotime(c.look, sys.ClockResolution(1)).
 		WithNanosleep(c.sleep).
 		WithOsyield(func() {})
-	instance, err := m.runtime.InstantiateModule(ctx, m.module, config)
+	instance, err := m.runtime.InstantiateModule(context.WithValue(ctx, callsOf{}, &calls{}), m.module, config)
 	if exit := (*sys.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == storm.ExitRequest {
 		return storm.Report{}, fmt.Errorf("%w%s", storm.ErrRequest, strings.TrimPrefix(strings.TrimSpace(said.String()), storm.ErrRequest.Error()))
 	}

@@ -49,7 +49,9 @@ func (r *run) check(ctx context.Context) error {
 		}
 		r.checkKeys(ctx)
 	}
-	r.checkGuards(ctx)
+	if !r.plan.Skewed() { // tokens expire at once where clocks are far apart
+		r.checkGuards(ctx)
+	}
 	r.stories(ctx)
 	return ctx.Err()
 }

@@ -18,6 +18,7 @@ import (
 	"dynamo/node/config"
 	"dynamo/node/sim"
 	"dynamo/node/sim/history"
+	"dynamo/resolver"
 )
 
 // Request is what a run is asked for; it determines all of it.
@@ -41,6 +42,8 @@ type Options struct {
 	// Builtins are the ready-made resolver modules by name.
 	Builtins    func(name string) ([]byte, bool)
 	ModuleCache string
+	// Engine runs the resolver modules [this process].
+	Engine resolver.Engine
 	// Line, if not nil, is told each line of the run's log.
 	Line func(line string)
 }
@@ -221,7 +224,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	r.limits = c.Limits
 	r.watcher = r.newWatcher()
 	r.c = sim.New(sim.Options{
-		Config: c, Seed: o.Plan.Seed, Logger: o.Logger, Now: o.Now, ModuleCache: o.ModuleCache, Builtins: r.builtins,
+		Config: c, Seed: o.Plan.Seed, Logger: o.Logger, Now: o.Now, ModuleCache: o.ModuleCache, Engine: o.Engine, Builtins: r.builtins,
 		Fatal: r.died, PauseNetworkOnly: runtime.GOARCH != "wasm", LawRounds: lawRounds,
 	})
 	r.arm()
