@@ -108,6 +108,18 @@ func (p Plan) has(kinds ...FaultKind) bool {
 // Skewed reports whether clocks go wrong, so that the newest value may be another than the last that was written.
 func (p Plan) Skewed() bool { return p.has(Clock) }
 
+// skew bounds how far clocks go apart, and jump: so much earlier or later a node may take a time to be past.
+func (p Plan) skew() time.Duration {
+	var most, least, drift time.Duration
+	for _, f := range p.Faults {
+		if f.Kind == Clock {
+			most, least = max(most, f.Offset), min(least, f.Offset)
+			drift = max(drift, time.Minute*time.Duration(max(f.Percent, -f.Percent))/100)
+		}
+	}
+	return most - least + 2*drift
+}
+
 // Draw makes the plan of a seed. Nodes 0 draws their number, too.
 func Draw(seed uint64, nodes int, length time.Duration) Plan {
 	r := rand.New(rand.NewPCG(seed, 0x706c616e))

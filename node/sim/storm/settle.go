@@ -23,7 +23,7 @@ const settlePatience = 45 * time.Second
 func (r *run) settle(ctx context.Context) error {
 	before := r.answers(ctx)
 	began, why := r.since(), ""
-	for r.since()-began < settleAfter+settlePatience+r.setBack() {
+	for r.since()-began < settleAfter+settlePatience+r.plan.skew() {
 		if err := r.until(ctx, r.since()+time.Second); err != nil {
 			return err
 		}
@@ -47,15 +47,6 @@ func (r *run) settle(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// setBack is how far clocks may lie behind the times that values were given, which are waited for.
-func (r *run) setBack() time.Duration {
-	var most, least time.Duration
-	for _, f := range r.plan.Faults {
-		most, least = max(most, f.Offset), min(least, f.Offset)
-	}
-	return most - least
 }
 
 // answers reads all keys once.
