@@ -165,7 +165,7 @@ func one(t *testing.T, name string) {
 	for i := range *seeds {
 		seed := *first + uint64(i)
 		fmt.Printf("seed %d\n", seed)
-		f := run(t, seed)
+		f := run(t, seed, mutants.Faults()[name])
 		if len(f.Promises) == 0 {
 			continue
 		}
@@ -179,10 +179,10 @@ func one(t *testing.T, name string) {
 	}
 }
 
-func run(t *testing.T, seed uint64) (f finding) {
+func run(t *testing.T, seed uint64, faults []storm.FaultKind) (f finding) {
 	synctest.Test(t, func(t *testing.T) {
 		r, err := storm.Run(t.Context(), storm.Options{
-			Request: storm.Request{Plan: storm.Draw(seed, 0, length(seed))}, Logger: slog.New(slog.DiscardHandler), Now: time.Now,
+			Request: storm.Request{Plan: storm.DrawOf(seed, 0, length(seed), faults)}, Logger: slog.New(slog.DiscardHandler), Now: time.Now,
 			Builtins: plugins.Module, ModuleCache: filepath.Join(os.TempDir(), "dynamo-test-modules"),
 		})
 		if err != nil {

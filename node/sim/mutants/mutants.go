@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"dynamo/node/sim/storm"
 )
 
 // Mutant is one broken variant.
@@ -36,6 +38,11 @@ type Edit struct {
 // All returns the table.
 func All() []Mutant {
 	return slices.Concat(causality(), writing(), quorums(), repairs(), disks(), settling())
+}
+
+// Faults are the kinds of faults that mutants are hunted with which show in few; the others are hunted with all.
+func Faults() map[string][]storm.FaultKind {
+	return map[string][]storm.FaultKind{}
 }
 
 // Blind says of each mutant that the simulator is known not to catch what it lacks for it. A mutant that is caught all

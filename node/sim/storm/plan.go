@@ -122,6 +122,11 @@ func (p Plan) skew() time.Duration {
 
 // Draw makes the plan of a seed. Nodes 0 draws their number, too.
 func Draw(seed uint64, nodes int, length time.Duration) Plan {
+	return DrawOf(seed, nodes, length, nil)
+}
+
+// DrawOf is Draw with faults of some kinds only, if any are given; one that is given twice is twice as frequent.
+func DrawOf(seed uint64, nodes int, length time.Duration, only []FaultKind) Plan {
 	r := rand.New(rand.NewPCG(seed, 0x706c616e))
 	if nodes == 0 {
 		nodes = 3 + r.IntN(5)
@@ -132,6 +137,9 @@ func Draw(seed uint64, nodes int, length time.Duration) Plan {
 	kinds := slices.DeleteFunc(Kinds(), func(k FaultKind) bool { return k == FlipTables })
 	if r.IntN(4) > 0 { // in most runs clocks are right, so that more can be asked of them
 		kinds = slices.DeleteFunc(kinds, func(k FaultKind) bool { return k == Clock })
+	}
+	if len(only) > 0 {
+		kinds = only
 	}
 	for t := between(r, 0, 3*time.Second); t < length; t += between(r, 100*time.Millisecond, 4*time.Second) {
 		f := Fault{Kind: kinds[r.IntN(len(kinds))], At: t, For: between(r, 100*time.Millisecond, 8*time.Second)}
