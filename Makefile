@@ -14,7 +14,7 @@ NETWORK  ?= auto
 CLANG    ?= clang
 SIMULATOR := node/sim/host/module/sim.wasm.gz
 
-.PHONY: all build demo test lint unit storm fuzz fuzz-short soak mutants chaos scenarios bench examples guests plugins plugins-check clean
+.PHONY: all build demo test lint unit storm fuzz fuzz-short soak mutants simulate chaos scenarios bench examples guests plugins plugins-check clean
 
 all: build
 
@@ -30,7 +30,7 @@ $(SIMULATOR): go.mod go.sum tools/sim/build.sh $(shell find node resolver plugin
 	GO='$(GO)' ./tools/sim/build.sh $(@:.gz=)
 	gzip -9 -n -f $(@:.gz=)
 
-test: lint plugins-check $(SIMULATOR) unit storm fuzz-short ## everything CI runs
+test: lint plugins-check $(SIMULATOR) unit simulate storm fuzz-short ## everything CI runs
 
 lint: ## formatting, vet, staticcheck, modernisers
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt: $$out"; exit 1; fi
@@ -48,6 +48,10 @@ fuzz-short: fuzz ## every fuzz target for a moment
 
 fuzz: ## every fuzz target for FUZZTIME
 	GO='$(GO)' FUZZTIME='$(FUZZTIME)' ./tools/fuzz.sh
+
+simulate: ## 200 short seeds of simulated clusters on this machine's scheduler, and a few to the byte
+	$(GO) test -count 1 ./node/sim/storm -run '^TestStorm$$' -storm.seeds 200 -storm.length 8s
+	$(GO) run ./cmd/dynamo sim --seeds 8 --seconds 8
 
 soak: build ## SEEDS simulated clusters under faults, from SEED on
 	$(BIN) sim --seeds $(SEEDS) --seed $(SEED)

@@ -179,6 +179,9 @@ func (c *run) simulate(ctx context.Context, p storm.Plan, trace io.Writer) (stor
 	return storm.Report{Plan: p, Violations: []storm.Violation{{Promise: "the run comes to an end", Detail: err.Error()}}}, nil
 }
 
+// shownViolations is how many of each promise are printed.
+const shownViolations = 2
+
 // print tells of one run. Nothing in it depends on the machine or the time of day.
 func (c *run) print(ctx context.Context, run *seedRun) {
 	out := c.out
@@ -195,8 +198,16 @@ func (c *run) print(ctx context.Context, run *seedRun) {
 		return
 	}
 	v := r.Violations[0]
+	more := map[string]int{}
 	for _, other := range r.Violations {
-		fmt.Fprintf(out, "  VIOLATED: %s: %s %s\n", other.Promise, other.Key, other.Detail)
+		if more[other.Promise]++; more[other.Promise] <= shownViolations {
+			fmt.Fprintf(out, "  VIOLATED: %s: %s %s\n", other.Promise, other.Key, other.Detail)
+		}
+	}
+	for _, promise := range slices.Sorted(maps.Keys(more)) {
+		if n := more[promise] - shownViolations; n > 0 {
+			fmt.Fprintf(out, "  and %d more of %q\n", n, promise)
+		}
 	}
 	fmt.Fprintf(out, "\n  looking for the smallest plan that violates %q ...\n", v.Promise)
 	small := c.shrunk(ctx, r)

@@ -29,7 +29,6 @@ var (
 func TestStorm(t *testing.T) {
 	for seed := *first; seed < *first+*seeds; seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			t.Parallel()
 			if r := bubble(t, Draw(seed, 0, *lasts)); r.Acked == 0 || r.Verified == 0 {
 				t.Error("nothing was acknowledged: the run tests nothing")
 			}
