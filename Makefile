@@ -30,7 +30,7 @@ $(SIMULATOR): go.mod go.sum tools/sim/build.sh $(shell find node resolver plugin
 	GO='$(GO)' ./tools/sim/build.sh $(@:.gz=)
 	gzip -9 -n -f $(@:.gz=)
 
-test: lint plugins-check $(SIMULATOR) unit simulate storm fuzz-short ## everything CI runs
+test: lint plugins-check $(SIMULATOR) simulate unit storm fuzz-short ## everything CI runs
 
 lint: ## formatting, vet, staticcheck, modernisers
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt: $$out"; exit 1; fi
