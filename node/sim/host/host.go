@@ -29,6 +29,7 @@ type Machine struct {
 	runtime wazero.Runtime
 	cache   wazero.CompilationCache
 	module  wazero.CompiledModule
+	memory  memories
 }
 
 // New compiles the simulator. Machine code is kept in cacheDir, unless that is "": compiling takes seconds.
@@ -135,14 +136,11 @@ func (m *Machine) Run(ctx context.Context, q storm.Request, trace io.Writer) (st
 		WithNanotime(c.look, sys.ClockResolution(1)).
 		WithNanosleep(c.sleep).
 		WithOsyield(func() {})
-	instance, err := m.runtime.InstantiateModule(ctx, m.module, config)
+	instance, err := m.runtime.InstantiateModule(experimental.WithMemoryAllocator(ctx, &m.memory), m.module, config)
 	if err != nil {
 		return storm.Report{}, fmt.Errorf("the simulator failed: %w\n%s", err, strings.TrimSpace(said.String()))
 	}
-	defer func() {
-		_ = instance.Close(ctx) // it has ended
-		runtime.GC()            // hundreds of megabytes, which would otherwise pile up from run to run
-	}()
+	defer func() { _ = instance.Close(ctx) }() // it has ended
 	var r storm.Report
 	if err := json.Unmarshal(out.line, &r); err != nil {
 		return storm.Report{}, fmt.Errorf("the simulator's report: %w", err)
