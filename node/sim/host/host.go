@@ -126,7 +126,7 @@ func (m *Machine) Run(ctx context.Context, q storm.Request, trace io.Writer) (st
 	copy(seed[:], fmt.Sprintf("%032d", q.Plan.Seed))
 	var said bytes.Buffer
 	out := &lastLine{to: trace}
-	config := wazero.NewModuleConfig().WithName("").WithArgs("simulator").WithEnv("GOGC", "400").
+	config := wazero.NewModuleConfig().WithName("").WithArgs("simulator").WithEnv("GOGC", "400").WithEnv("GODEBUG", "adaptivestackstart=0").
 		WithStdin(bytes.NewReader(in)).WithStdout(out).WithStderr(&limited{b: &said}).
 		WithRandSource(rand.NewChaCha8(seed)).
 		WithWalltime(func() (int64, int32) {
