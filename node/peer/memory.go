@@ -176,9 +176,11 @@ type slot struct {
 func (n *Network) draw(from, to, purpose string, payload []byte) fate {
 	now := n.o.Now().UnixNano()
 	h := fnv.New64a()
-	for _, s := range []string{from, "\x00", to, "\x00", purpose, "\x00"} {
-		io.WriteString(h, s)
+	var head []byte
+	for _, s := range [...]string{from, to, purpose} {
+		head = append(append(head, s...), 0)
 	}
+	h.Write(head)
 	h.Write(payload)
 	r := rand.New(rand.NewPCG(n.seed^uint64(now), h.Sum64()))
 	n.mu.Lock()

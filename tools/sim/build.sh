@@ -3,6 +3,9 @@
 #
 # pebble does not build for wasip1: a few definitions are missing that depend on the operating system. They are added to
 # a copy of its sources; nothing of it is changed.
+#
+# Goroutines begin with the stack that most of them come to need: in WebAssembly a stack that grows is dear, and a message
+# of the simulated network takes several goroutines. A runtime where that is not said in this way stays as it is.
 set -eu
 cd "$(dirname "$0")/../.."
 case "$1" in /*) out=$1 ;; *) out=$OLDPWD/$1 ;; esac
@@ -17,4 +20,7 @@ cp -R tools/sim/pebble/. "$tmp/pebble"
 cp go.mod "$tmp/sim.mod"
 cp go.sum "$tmp/sim.sum"
 $GO mod edit -replace "$pebble=$tmp/pebble" "$tmp/sim.mod"
-GOOS=wasip1 GOARCH=wasm GOFLAGS= $GO build -modfile "$tmp/sim.mod" -trimpath -buildvcs=false -ldflags='-s -w -buildid=' "$@" -o "$out" ./node/sim/guest
+stack=$($GO env GOROOT)/src/runtime/stack.go
+sed 's/^var startingStackSize uint32 = fixedStack$/var startingStackSize uint32 = 16384/' "$stack" >"$tmp/stack.go"
+printf '{"Replace":{"%s":"%s"}}\n' "$stack" "$tmp/stack.go" >"$tmp/overlay.json"
+GOOS=wasip1 GOARCH=wasm GOFLAGS= $GO build -overlay "$tmp/overlay.json" -modfile "$tmp/sim.mod" -trimpath -buildvcs=false -ldflags='-s -w -buildid=' "$@" -o "$out" ./node/sim/guest

@@ -32,6 +32,7 @@ type Machine struct {
 	cache   wazero.CompilationCache
 	module  wazero.CompiledModule
 	merges  *merger.Server
+	memory  memories
 }
 
 // New compiles the simulator. Machine code is kept in cacheDir, unless that is "": compiling takes seconds.
@@ -129,7 +130,7 @@ func (m *Machine) Run(ctx context.Context, q storm.Request, trace io.Writer) (st
 	copy(seed[:], fmt.Sprintf("%032d", q.Plan.Seed))
 	var said bytes.Buffer
 	out := &lastLine{to: trace}
-	config := wazero.NewModuleConfig().WithName("").WithArgs("simulator").WithEnv("GOGC", "400").
+	config := wazero.NewModuleConfig().WithName("").WithArgs("simulator").WithEnv("GOGC", "400").WithEnv("GODEBUG", "adaptivestackstart=0").
 		WithStdin(bytes.NewReader(in)).WithStdout(out).WithStderr(&limited{b: &said}).
 		WithRandSource(rand.NewChaCha8(seed)).
 		WithWalltime(func() (int64, int32) {
@@ -139,17 +140,15 @@ func (m *Machine) Run(ctx context.Context, q storm.Request, trace io.Writer) (st
 		WithNanotime(c.look, sys.ClockResolution(1)).
 		WithNanosleep(c.sleep).
 		WithOsyield(func() {})
-	instance, err := m.runtime.InstantiateModule(context.WithValue(ctx, callsOf{}, &calls{}), m.module, config)
+	within := experimental.WithMemoryAllocator(context.WithValue(ctx, callsOf{}, &calls{}), &m.memory)
+	instance, err := m.runtime.InstantiateModule(within, m.module, config)
 	if exit := (*sys.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == storm.ExitRequest {
 		return storm.Report{}, fmt.Errorf("%w%s", storm.ErrRequest, strings.TrimPrefix(strings.TrimSpace(said.String()), storm.ErrRequest.Error()))
 	}
 	if err != nil {
 		return storm.Report{}, fmt.Errorf("the simulator failed: %w\n%s", err, strings.TrimSpace(said.String()))
 	}
-	defer func() {
-		_ = instance.Close(ctx) // it has ended
-		runtime.GC()            // hundreds of megabytes, which would otherwise pile up from run to run
-	}()
+	defer func() { _ = instance.Close(ctx) }() // it has ended
 	var r storm.Report
 	if err := json.Unmarshal(out.line, &r); err != nil {
 		return storm.Report{}, fmt.Errorf("the simulator's report: %w", err)

@@ -17,7 +17,7 @@ type calls struct{ answer []byte }
 
 // installMerges gives simulators the functions of package merger. They panic on what no simulator does; wazero hands that
 // on as an error.
-func installMerges(ctx context.Context, r wazero.Runtime, s *merger.Server) error {
+func installMerges(base context.Context, r wazero.Runtime, s *merger.Server) error {
 	_, err := r.NewHostModuleBuilder("dynamo_simulator").
 		NewFunctionBuilder().WithFunc(func(ctx context.Context, m api.Module, p, n uint32) uint32 {
 		call, ok := m.Memory().Read(p, n)
@@ -25,7 +25,7 @@ func installMerges(ctx context.Context, r wazero.Runtime, s *merger.Server) erro
 			panic("a call out of memory")
 		}
 		c := ctx.Value(callsOf{}).(*calls)
-		c.answer = s.Answer(ctx, call)
+		c.answer = s.Answer(base, call) // a run's own context brings memories for simulators
 		return uint32(len(c.answer))
 	}).Export("call").
 		NewFunctionBuilder().WithFunc(func(ctx context.Context, m api.Module, p, n uint32) {
@@ -35,6 +35,6 @@ func installMerges(ctx context.Context, r wazero.Runtime, s *merger.Server) erro
 		}
 		c.answer = nil
 	}).Export("answer").
-		Instantiate(ctx)
+		Instantiate(base)
 	return err
 }

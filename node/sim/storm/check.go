@@ -42,12 +42,17 @@ func (r *run) check(ctx context.Context) error {
 	if why := r.watcher.leftovers(); why != "" {
 		r.violation("what is dropped is gone", fleeting, "%s", why)
 	}
-	r.checkKeys(ctx)
+	before := r.checkKeys(ctx)
 	if r.settles() {
 		if err := r.settle(ctx); err != nil {
 			return err
 		}
-		r.checkKeys(ctx)
+		after := r.checkKeys(ctx)
+		for _, k := range r.book.names() {
+			if before[k] != after[k] {
+				r.violation("settling changes no value", k.String(), "reads showed %s before and show %s", before[k].shown, after[k].shown)
+			}
+		}
 	}
 	if !r.plan.Skewed() { // tokens expire at once where clocks are far apart
 		r.checkGuards(ctx)
@@ -56,14 +61,26 @@ func (r *run) check(ctx context.Context) error {
 	return ctx.Err()
 }
 
-func (r *run) checkKeys(ctx context.Context) {
+// view is what all reads of a key show.
+type view struct {
+	shown string
+	found bool
+}
+
+// checkKeys looks at all keys; one that cannot be read is not among the views.
+func (r *run) checkKeys(ctx context.Context) map[name]view {
+	views := map[name]view{}
 	for _, k := range r.book.names() {
-		if err := r.checkKey(ctx, k); err != nil {
+		v, err := r.checkKey(ctx, k)
+		if err != nil {
 			r.violation("reads succeed when nothing is wrong", k.String(), "%v", err)
+			continue
 		}
+		views[k] = v
 	}
-	r.checkLists(ctx)
+	r.checkLists(ctx, views)
 	r.checkSamples(ctx)
+	return views
 }
 
 // maxStories bounds a report.
@@ -82,48 +99,48 @@ func (r *run) stories(ctx context.Context) {
 }
 
 // checkKey looks at a key through each of its replicas alone, and at a quorum.
-func (r *run) checkKey(ctx context.Context, k name) error {
+func (r *run) checkKey(ctx context.Context, k name) (out view, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	ids := r.ids()
 	e, err := r.c.Node(ids[0]).Requests().Explain(ctx, k.keyspace, []byte(k.key))
 	if err != nil {
-		return err
+		return out, err
 	}
 	r.compare(k, e)
 	operations := r.judged(k)
-	type view struct {
+	type way struct {
 		node string
 		r    coordinator.Quorum
 	}
-	views := []view{{ids[len(operations)%len(ids)], 0}}
+	ways := []way{{ids[len(operations)%len(ids)], 0}}
 	for _, c := range e.Replicas {
 		if c.HintFor == "" {
-			views = append(views, view{c.Node, 1})
+			ways = append(ways, way{c.Node, 1})
 		}
 	}
 	if k.keyspace == user {
 		for _, id := range ids {
-			views = append(views, view{id, 0})
+			ways = append(ways, way{id, 0})
 		}
 	}
-	bytes := ""
-	for i, v := range views {
+	for i, v := range ways {
 		a, err := r.ask(ctx, k, v.node, v.r)
 		if err != nil {
-			return err
+			return out, err
 		}
-		if i > 0 && bytes != shown(a) {
-			r.violation("all nodes show the same", k.String(), "%s shows %s, another showed %s", v.node, shown(a), bytes)
+		now := view{shown(a), a.Found()}
+		if i > 0 && out != now {
+			r.violation("all nodes show the same", k.String(), "%s shows %s, another showed %s", v.node, now.shown, out.shown)
 		}
-		bytes = shown(a)
+		out = now
 		final := r.read(k, a)
 		if r.workload(k.keyspace).resolver != "" && k.keyspace != user && len(a.Siblings) > 0 {
 			r.violation("clients never see a conflict", k.String(), "%s shows %d siblings: %s", v.node, len(a.Siblings), a.ResolverError)
 		}
 		if k.keyspace == user && i == 0 {
 			if err := r.checkMerge(ctx, k, a, v.node, ids[(len(operations)+1)%len(ids)]); err != nil {
-				return err
+				return out, err
 			}
 		}
 		verdict, wrong := history.Judge(r.rule(k.keyspace), operations, final)
@@ -132,7 +149,7 @@ func (r *run) checkKey(ctx context.Context, k name) error {
 		}
 		r.verified(k, len(verdict.Required))
 	}
-	return nil
+	return out, nil
 }
 
 func (r *run) verified(k name, n int) {
@@ -163,7 +180,7 @@ func (r *run) ask(ctx context.Context, k name, id string, quorum coordinator.Quo
 }
 
 // checkLists asks that listings show the keys that reads show. A listing is made in pages of a few keys.
-func (r *run) checkLists(ctx context.Context) {
+func (r *run) checkLists(ctx context.Context, views map[name]view) {
 	for i, w := range r.workloads {
 		at := r.ids()[i%len(r.ids())]
 		listed, err := r.list(ctx, at, w.keyspace)
@@ -175,9 +192,8 @@ func (r *run) checkLists(ctx context.Context) {
 			if k.keyspace != w.keyspace {
 				continue
 			}
-			a, err := r.ask(ctx, k, at, 0)
-			if err == nil && a.Found() != listed[k.key] {
-				r.violation("listings show what reads show", k.String(), "via %s: listed %t, found %t", at, listed[k.key], a.Found())
+			if v, ok := views[k]; ok && v.found != listed[k.key] {
+				r.violation("listings show what reads show", k.String(), "via %s: listed %t, found %t", at, listed[k.key], v.found)
 			}
 			delete(listed, k.key)
 		}

@@ -131,7 +131,7 @@ func DrawOf(seed uint64, nodes int, length time.Duration, only []FaultKind) Plan
 	if nodes == 0 {
 		nodes = 3 + r.IntN(5)
 	}
-	p := Plan{Seed: seed, Nodes: nodes, Length: length, Clients: 3 + r.IntN(6), Keys: 2 + r.IntN(8)}
+	p := Plan{Seed: seed, Nodes: nodes, Length: length, Clients: 3 + r.IntN(6), Keys: 2 + r.IntN(4)}
 	// A table that is damaged while other things go wrong ends in a database that has to be set aside, and pebble, which
 	// repeats its failing compactions without a pause, in a virtual time that stands still.
 	kinds := slices.DeleteFunc(Kinds(), func(k FaultKind) bool { return k == FlipTables })

@@ -323,11 +323,12 @@ func dotBytes(dots causal.Dots) (b []byte) {
 
 // version asks that a dot is never used again, by whomever, for anything else.
 func (w *watcher) version(id string, k keyID, v causal.Version) {
-	var h maphash.Hash
-	h.SetSeed(w.seed)
-	_, _ = h.Write(v.Bytes) // never fails
-	_, _ = h.WriteString(fmt.Sprint(v.ContentType, v.TimeMs, v.Deleted, v.Resolver))
-	sum := h.Sum64()
+	b := binary.AppendUvarint(slices.Clone(v.Bytes), v.TimeMs)
+	b = binary.AppendUvarint(append(b, v.Resolver.SHA256[:]...), v.Resolver.Epoch)
+	if v.Deleted {
+		b = append(b, 0)
+	}
+	sum := maphash.Bytes(w.seed, append(b, v.ContentType...))
 	if v.Label.Count() > 1 {
 		label := string(dotBytes(v.Label)) + string(v.Resolver.SHA256[:])
 		if was, ok := w.collapsed[label]; ok && was != sum {
