@@ -53,7 +53,7 @@ func (r *run) clients(ctx context.Context, wg *sync.WaitGroup) {
 func (c *client) pause(ctx context.Context) bool {
 	select {
 	case <-ctx.Done():
-	case <-time.After(time.Duration(1 + c.rng.Int64N(int64(750*time.Millisecond)))):
+	case <-time.After(time.Duration(1 + c.rng.Int64N(int64(c.plan.Pause)))):
 	}
 	return ctx.Err() == nil
 }

@@ -95,6 +95,8 @@ type Plan struct {
 	// Length is how long clients and faults go on; after that everything is healed and compared.
 	Length  time.Duration
 	Clients int
+	// Pause is the longest that a client waits between two calls.
+	Pause time.Duration
 	// Keys is how many keys of each kind there are.
 	Keys   int
 	Faults []Fault
@@ -131,7 +133,10 @@ func DrawOf(seed uint64, nodes int, length time.Duration, only []FaultKind) Plan
 	if nodes == 0 {
 		nodes = 3 + r.IntN(5)
 	}
-	p := Plan{Seed: seed, Nodes: nodes, Length: length, Clients: 3 + r.IntN(6), Keys: 2 + r.IntN(4)}
+	p := Plan{Seed: seed, Nodes: nodes, Length: length, Clients: 3 + r.IntN(6), Keys: 2 + r.IntN(4), Pause: 900 * time.Millisecond}
+	if r.IntN(5) == 0 { // a crowd is dear to simulate
+		p.Pause, p.Keys = 150*time.Millisecond, 2+r.IntN(8)
+	}
 	// A table that is damaged while other things go wrong ends in a database that has to be set aside, and pebble, which
 	// repeats its failing compactions without a pause, in a virtual time that stands still.
 	kinds := slices.DeleteFunc(Kinds(), func(k FaultKind) bool { return k == FlipTables })

@@ -21,19 +21,19 @@ const settlePatience = 45 * time.Second
 // settle waits, with the cluster whole and nobody writing, until the settle rounds have forgotten what they may: then no
 // tombstones are left, no siblings that a lawful resolver merges, and no actors in contexts that write no more.
 func (r *run) settle(ctx context.Context) error {
-	began, why := r.since(), ""
+	began, k, why := r.since(), name{}, ""
 	for r.since()-began < settleAfter+settlePatience+r.plan.skew() {
 		if err := r.until(ctx, r.since()+time.Second); err != nil {
 			return err
 		}
 		r.watcher.look()
-		if why = r.watcher.unsettled(); why == "" {
+		if k, why = r.watcher.unsettled(); why == "" {
 			r.note("settled after %v", r.since()-began)
 			break
 		}
 	}
 	if why != "" {
-		r.violation("what may be forgotten is forgotten", "", "not after %v of quiet: %s", r.since()-began, why)
+		r.violation("what may be forgotten is forgotten", k.String(), "not after %v of quiet: %s", r.since()-began, why)
 	}
 	if err := r.becomeWhole(ctx); err != nil {
 		return err
@@ -43,7 +43,7 @@ func (r *run) settle(ctx context.Context) error {
 }
 
 // unsettled says what is still there that should be forgotten.
-func (w *watcher) unsettled() string {
+func (w *watcher) unsettled() (name, string) {
 	own := map[keyID][]causal.Actor{}
 	for _, n := range w.nodes {
 		for tree, copies := range n.held {
@@ -57,12 +57,12 @@ func (w *watcher) unsettled() string {
 			for _, key := range slices.Sorted(maps.Keys(copies)) {
 				k := keyID{tree.Keyspace, key}
 				if why := w.unsettledCopy(k, copies[key].object, own[k]); why != "" {
-					return fmt.Sprintf("%s %s holds %s", w.name(k), id, why)
+					return w.name(k), id + " holds " + why
 				}
 			}
 		}
 	}
-	return ""
+	return name{}, ""
 }
 
 func (w *watcher) unsettledCopy(k keyID, o causal.Object, own []causal.Actor) string {

@@ -168,7 +168,14 @@ func (w *watcher) lookAtCopies(id string, now *watched, d node.Disk) {
 			now.looked = w.since()
 		}
 	}()
-	for _, tree := range d.Trees() {
+	trees := d.Trees()
+	for tree := range now.held {
+		if w.names[tree.Keyspace].keyspace == fleeting && !slices.Contains(trees, tree) {
+			delete(now.held, tree) // dropped, and the node has booted since
+			delete(now.roots, tree)
+		}
+	}
+	for _, tree := range trees {
 		root, _ := d.TreeRoot(tree)
 		if now.roots[tree] == root {
 			continue
