@@ -233,6 +233,8 @@ func (s *stage) boot(ctx context.Context, ids ...string) error {
 	for _, id := range ids {
 		select {
 		case <-s.c.Node(id).Ready():
+		case <-time.After(patience):
+			return fmt.Errorf("drill: %s is not ready after %v", id, patience)
 		case <-ctx.Done():
 			return ctx.Err()
 		}

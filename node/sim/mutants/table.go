@@ -225,7 +225,7 @@ func disks() []Mutant {
 		}}},
 		{"identity-kept", "a wiped disk comes up as what it was, and mints the same dots again", unique, []Edit{{
 			"node/disk/identity.go", "\tf.Incarnation, f.Boot = 1, 1\n",
-			"\tf.Incarnation, f.Boot = 1, 1\n\tif mutant.On(\"identity-kept\") {\n\t\t// Later than before, perhaps at the second try: the others would refuse it.\n\t\tf.Boot = uint64(binary.BigEndian.Uint32(f.Node[:]))\n\t\tf.Node = causal.NodeID{}\n\t\tcopy(f.Node[:], id.dir)\n\t}\n",
+			"\tf.Incarnation, f.Boot = 1, 1\n\tif mutant.On(\"identity-kept\") {\n\t\tf.Boot = mutant.Later()\n\t\tf.Node = causal.NodeID{}\n\t\tcopy(f.Node[:], id.dir)\n\t}\n",
 		}, {
 			"node/disk/identity.go", "\ta := causal.Actor{Node: id.mu.file.Node, Incarnation: id.mu.file.Incarnation, Seq: id.mu.next}\n",
 			"\ta := causal.Actor{Node: id.mu.file.Node, Incarnation: id.mu.file.Incarnation, Seq: id.mu.next}\n\tif mutant.On(\"identity-kept\") {\n\t\ta.Seq = 1\n\t}\n",

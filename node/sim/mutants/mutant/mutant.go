@@ -4,6 +4,12 @@ package mutant
 
 import "sync/atomic"
 
+// later is the last number of Later.
+var later atomic.Uint64
+
+// Later returns numbers that grow by a million, for boots that must be later than those of a disk that was wiped.
+func Later() uint64 { return later.Add(1e6) }
+
 // chosen is nil in a node that is whole.
 var chosen atomic.Pointer[string]
 
