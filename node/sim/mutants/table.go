@@ -134,6 +134,9 @@ func quorums() []Mutant {
 		{"write-not-claimed", "a forwarded write is minted by everybody who is asked for it", returns, []Edit{{
 			"node/coordinator/claims.go", "\tif !c.claims.take(m.ID, from) {\n", "\tif !c.claims.take(m.ID, from) && !mutant.On(\"write-not-claimed\") {\n",
 		}}},
+		{"strict-read-counts-fallbacks", "a read with sloppy=false counts fallbacks", strict, []Edit{{
+			"node/coordinator/quorum.go", "\t\tif r.strict && r.roles[node].hintFor != \"\" {\n", "\t\tif r.strict && r.roles[node].hintFor != \"\" && !mutant.On(\"strict-read-counts-fallbacks\") {\n",
+		}}},
 		{"unsure-counts", "a read counts a node that may have lost what it acknowledged", strict, []Edit{{
 			"node/coordinator/quorum.go", "\tif !r.unsure[node] {\n\t\tr.unsure[node] = true\n", "\tif !r.unsure[node] && !mutant.On(\"unsure-counts\") {\n\t\tr.unsure[node] = true\n",
 		}}},
