@@ -124,7 +124,7 @@ type reading struct {
 // need to send no more than a hash where they hold the same. Otherwise one primary is asked for the
 // object and the rest for hashes.
 func newReading(c *Coordinator, ctx context.Context, p plan, good func(causal.Object) bool) *reading {
-	g := &reading{c: c, p: p, good: good, reads: newReads(p.r), fetched: make(map[string]bool)}
+	g := &reading{c: c, p: p, good: good, reads: newReads(p.r, !p.sloppy), fetched: make(map[string]bool)}
 	var known causal.Hash
 	self := ""
 	for _, id := range p.primaries() {

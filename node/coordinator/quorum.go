@@ -93,10 +93,13 @@ type reads struct {
 	roles  map[string]target
 	// unsure are the replicas whose silence says nothing.
 	unsure map[string]bool
+	// strict leaves fallbacks uncounted (sloppy=false): what they show is joined all the same.
+	strict bool
 }
 
-func newReads(need int) *reads {
+func newReads(need int, strict bool) *reads {
 	return &reads{
+		strict: strict,
 		tally:  newTally(need),
 		known:  map[causal.Hash]bool{{}: true}, // nothing there needs no object
 		hashes: make(map[string]causal.Hash),
@@ -124,6 +127,9 @@ func (r *reads) add(t target, h causal.Hash, o *causal.Object) {
 		r.joined = r.joined.Join(*o)
 	}
 	for node, h := range r.hashes {
+		if r.strict && r.roles[node].hintFor != "" {
+			continue
+		}
 		if r.known[h] && !r.unsure[node] {
 			r.counted[node] = true
 		}

@@ -56,7 +56,7 @@ func TestReadsExhaustive(t *testing.T) {
 
 func playReads(t *testing.T, nodes []string, held []causal.Object, withObject int, order []int, need int) {
 	t.Helper()
-	r := newReads(need)
+	r := newReads(need, false)
 	known := map[causal.Hash]bool{{}: true}
 	var judge causal.Object
 	var heard []int
@@ -108,7 +108,7 @@ func playReads(t *testing.T, nodes []string, held []causal.Object, withObject in
 
 func TestReadsForget(t *testing.T) {
 	all := histories()
-	r := newReads(2)
+	r := newReads(2, false)
 	r.add(target{node: "n1"}, all[1].Hash(), &all[1])
 	r.add(target{node: "n2"}, all[2].Hash(), nil)
 	if r.enough() {
@@ -123,7 +123,7 @@ func TestReadsForget(t *testing.T) {
 // TestFallbacksAloneCannotSayNothing: only a primary knows that a key was never written.
 func TestFallbacksAloneCannotSayNothing(t *testing.T) {
 	all := histories()
-	r := newReads(2)
+	r := newReads(2, false)
 	r.add(target{node: "n4", hintFor: "n1"}, causal.Hash{}, nil)
 	r.add(target{node: "n5", hintFor: "n2"}, causal.Hash{}, nil)
 	if r.enough() {
@@ -133,7 +133,7 @@ func TestFallbacksAloneCannotSayNothing(t *testing.T) {
 	if !r.enough() {
 		t.Fatal("a hint does not count")
 	}
-	r = newReads(2)
+	r = newReads(2, false)
 	r.add(target{node: "n4", hintFor: "n1"}, causal.Hash{}, nil)
 	r.add(target{node: "n2"}, causal.Hash{}, nil)
 	if !r.enough() {

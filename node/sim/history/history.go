@@ -254,7 +254,7 @@ func Count(name string, n int) string { return name + "=" + strconv.Itoa(n) }
 
 // counter requires the greatest acknowledged number of each name, or a greater one that may be stored.
 func counter(history []Operation, final []string) Verdict {
-	number := func(value string) (string, int) {
+	split := func(value string) (string, int) {
 		name, digits, _ := strings.Cut(value, "=")
 		n, err := strconv.Atoi(digits)
 		if err != nil {
@@ -268,7 +268,7 @@ func counter(history []Operation, final []string) Verdict {
 			continue
 		}
 		for _, v := range o.Values {
-			name, n := number(v)
+			name, n := split(v)
 			acked[name] = max(acked[name], n)
 		}
 	}
@@ -278,14 +278,14 @@ func counter(history []Operation, final []string) Verdict {
 			continue
 		}
 		for _, v := range o.Values {
-			if name, n := number(v); n >= acked[name] && !slices.Contains(out.Allowed, v) {
+			if name, n := split(v); n >= acked[name] && !slices.Contains(out.Allowed, v) {
 				out.Allowed = append(out.Allowed, v)
 			}
 		}
 	}
 	there := map[string]bool{}
 	for _, v := range final {
-		name, _ := number(v)
+		name, _ := split(v)
 		there[name] = true
 	}
 	for name, n := range acked {

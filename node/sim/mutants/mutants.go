@@ -14,8 +14,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"dynamo/node/sim/storm"
 )
 
 // Mutant is one broken variant.
@@ -37,25 +35,24 @@ type Edit struct {
 
 // All returns the table.
 func All() []Mutant {
-	return slices.Concat(causality(), writing(), quorums(), repairs(), disks(), settling())
+	return slices.Concat(causality(), writing(), quorums(), repairs(), disks(), unclean(), settling())
 }
 
-// Faults are the kinds of faults that mutants are hunted with which show in few; the others are hunted with all.
-func Faults() map[string][]storm.FaultKind {
-	return map[string][]storm.FaultKind{}
-}
-
-// Blind says of each mutant that the simulator is known not to catch what it lacks for it. A mutant that is caught all
-// the same does not belong here.
-func Blind() map[string]string {
+// Drills says which drill finds a mutant that needs a situation that hardly ever comes up in a storm. The others are found
+// by storms.
+func Drills() map[string]string {
 	return map[string]string{
-		"read-needs-one-less": "a checker of reads under way: what R+W>N promises while no sloppy quorum is in use",
-		"token-claims-all":    "more clients that write with the context of their own write's answer while others write the same key (found once, in run 44)",
-		"write-not-claimed":   "pauses: a node that is slow for longer than 250 ms and not dead, while a write is handed to it",
-		"hint-removed-grown":  "slow disks: a hint that grows between its delivery and its removal, and no other node that is up with what it grew by",
-		"writers-pruned":      "clients that keep a context for seconds while settle rounds go on, and write with it afterwards",
-		"identity-kept":       "writes to a disk in the moment after it was wiped, before the others have given its contexts back",
-		"hint-not-durable":    "a fault that kills the holder of a hint and the one other node that has the write in the same moment, on disks that lose all that is not synced",
+		"hint-not-durable":      "hint-holders-lose-power",
+		"hint-removed-grown":    "hint-grows-on-its-way",
+		"identity-kept":         "wiped-disk-writes",
+		"write-not-claimed":     "write-is-handed-on",
+		"read-needs-one-less":   "strict-read-sees-strict-write",
+		"unsure-counts":         "unsure-node-is-read",
+		"token-claims-all":      "token-of-a-write",
+		"writers-pruned":        "context-is-kept",
+		"incarnation-kept":      "buffered-end-is-lost",
+		"reaped-without-absent": "delete-while-one-is-away",
+		"drop-not-heard-of":     "drop-while-one-is-away",
 	}
 }
 

@@ -3,9 +3,11 @@ package mutants_test
 import (
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
+	"dynamo/node/sim/drill"
 	"dynamo/node/sim/mutants"
 )
 
@@ -40,9 +42,12 @@ func TestTable(t *testing.T) {
 			t.Errorf("%s: no guard, no rule or no promise", m.Name)
 		}
 	}
-	for name := range mutants.Blind() {
+	for name, situation := range mutants.Drills() {
 		if !seen[name] {
 			t.Errorf("%s is no mutant", name)
+		}
+		if !slices.ContainsFunc(drill.All(), func(d drill.Drill) bool { return d.Name == situation }) {
+			t.Errorf("%s is no drill", situation)
 		}
 	}
 	if len(seen) < 25 {

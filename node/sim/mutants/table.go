@@ -7,6 +7,9 @@ const (
 	equal   = "replicas become equal"
 	unique  = "a dot stands for one value"
 	hints   = "hints are delivered"
+	strict  = "strict reads see strict writes"
+	dropped = "what is dropped is gone"
+	expired = "expired contexts are refused"
 )
 
 func causality() []Mutant {
@@ -93,7 +96,11 @@ func writing() []Mutant {
 			"\tif mutant.On(\"merge-drops-labels\") {\n\t\tlabel = Dots{{label[0].Actor, label[0].From, label[0].From}}\n\t\tlive = label\n\t}\n\treturn Object{\n\t\tContext:  o.Context,\n",
 		}, {
 			write, "(len(o.Versions) < r.o.Limits.MaxSiblings && !r.full(o, w))",
-			"(len(o.Versions) < r.o.Limits.MaxSiblings && !r.full(o, w) && !(mutant.On(\"merge-drops-labels\") && len(o.Versions) > 1))",
+			"(len(o.Versions) < r.o.Limits.MaxSiblings && !r.full(o, w) && !((mutant.On(\"merge-drops-labels\") || mutant.On(\"merge-takes-dot\")) && len(o.Versions) > 1))",
+		}}},
+		{"merge-takes-dot", "a merge is a write of its own, with a fresh dot, at any write", returns, []Edit{{
+			write, "\t\to, dot := o.PutOver(seen, own, w.Value)\n",
+			"\t\tif mutant.On(\"merge-takes-dot\") && narrow != nil && len(o.Versions) == 1 && o.Versions[0].Label.Count() > 1 {\n\t\t\to, _ = o.PutOver(causal.Basis{Context: o.Context}, own, o.Versions[0].Value)\n\t\t}\n\t\to, dot := o.PutOver(seen, own, w.Value)\n",
 		}}},
 	}
 }
@@ -126,6 +133,16 @@ func quorums() []Mutant {
 		}}},
 		{"write-not-claimed", "a forwarded write is minted by everybody who is asked for it", returns, []Edit{{
 			"node/coordinator/claims.go", "\tif !c.claims.take(m.ID, from) {\n", "\tif !c.claims.take(m.ID, from) && !mutant.On(\"write-not-claimed\") {\n",
+		}}},
+		{"strict-read-counts-fallbacks", "a read with sloppy=false counts fallbacks", strict, []Edit{{
+			"node/coordinator/quorum.go", "\t\tif r.strict && r.roles[node].hintFor != \"\" {\n", "\t\tif r.strict && r.roles[node].hintFor != \"\" && !mutant.On(\"strict-read-counts-fallbacks\") {\n",
+		}}},
+		{"unsure-counts", "a read counts a node that may have lost what it acknowledged", strict, []Edit{{
+			"node/coordinator/quorum.go", "\tif !r.unsure[node] {\n\t\tr.unsure[node] = true\n", "\tif !r.unsure[node] && !mutant.On(\"unsure-counts\") {\n\t\tr.unsure[node] = true\n",
+		}}},
+		{"expired-token-taken", "a context is accepted however old it is", expired, []Edit{{
+			"node/coordinator/coordinator.go", "\tb, err := c.s.Tokens.Open(token, t.Keyspace, t.Key, c.s.Now(), c.s.Limits.ContextLifetime)\n",
+			"\tlifetime := c.s.Limits.ContextLifetime\n\tif mutant.On(\"expired-token-taken\") {\n\t\tlifetime *= 1000\n\t}\n\tb, err := c.s.Tokens.Open(token, t.Keyspace, t.Key, c.s.Now(), lifetime)\n",
 		}}},
 		{"lost-reported-refused", "a write that may be stored is reported as refused", returns, []Edit{{
 			"node/coordinator/put.go", "\t\te.MaybeStored = true\n\t\tanswered <- e\n", "\t\te.MaybeStored = !mutant.On(\"lost-reported-refused\")\n\t\tanswered <- e\n",
@@ -211,10 +228,23 @@ func disks() []Mutant {
 		}}},
 		{"identity-kept", "a wiped disk comes up as what it was, and mints the same dots again", unique, []Edit{{
 			"node/disk/identity.go", "\tf.Incarnation, f.Boot = 1, 1\n",
-			"\tif mutant.On(\"identity-kept\") {\n\t\tf.Node = causal.NodeID{}\n\t\tcopy(f.Node[:], id.dir)\n\t}\n\tf.Incarnation, f.Boot = 1, 1\n",
+			"\tf.Incarnation, f.Boot = 1, 1\n\tif mutant.On(\"identity-kept\") {\n\t\tf.Boot = mutant.Later()\n\t\tf.Node = causal.NodeID{}\n\t\tcopy(f.Node[:], id.dir)\n\t}\n",
 		}, {
 			"node/disk/identity.go", "\ta := causal.Actor{Node: id.mu.file.Node, Incarnation: id.mu.file.Incarnation, Seq: id.mu.next}\n",
 			"\ta := causal.Actor{Node: id.mu.file.Node, Incarnation: id.mu.file.Incarnation, Seq: id.mu.next}\n\tif mutant.On(\"identity-kept\") {\n\t\ta.Seq = 1\n\t}\n",
+		}}},
+	}
+}
+
+// unclean are variants of what a node does after it lost the end of its log.
+func unclean() []Mutant {
+	return []Mutant{
+		{"incarnation-kept", "a disk goes on as the same incarnation after an unclean stop", lost, []Edit{{
+			"node/disk/identity.go", "\t\tnext.Incarnation++\n", "\t\tif !mutant.On(\"incarnation-kept\") {\n\t\t\tnext.Incarnation++\n\t\t}\n",
+		}}},
+		{"drop-not-heard-of", "a node removes the data of a keyspace only if it was there when it was dropped", dropped, []Edit{{
+			"node/boot.go", "\tif err := n.store.DropKeyspaces(n.state.View().DroppedIDs()); err != nil {\n",
+			"\tif mutant.On(\"drop-not-heard-of\") && n.store.Identity().Boot > 1 {\n\t\treturn\n\t}\n\tif err := n.store.DropKeyspaces(n.state.View().DroppedIDs()); err != nil {\n",
 		}}},
 	}
 }
@@ -230,6 +260,13 @@ func settling() []Mutant {
 			settle, "\t\tif i >= len(check.Copies) ||", "\t\tif mutant.On(\"reaped-by-age\") {\n\t\t\tbreak\n\t\t}\n\t\tif i >= len(check.Copies) ||",
 		}, {
 			settle, "\treturn out, cmp.Or(errs...)\n", "\tif mutant.On(\"reaped-by-age\") {\n\t\treturn out, nil\n\t}\n\treturn out, cmp.Or(errs...)\n",
+		}}},
+		{"reaped-without-absent", "the round does without members that are away", returns, []Edit{{
+			settle, "\tmembers := make([]string, len(v.Members))\n\tfor i, m := range v.Members {\n",
+			"\tif mutant.On(\"reaped-without-absent\") {\n\t\tpresent := *v\n\t\tpresent.Members = slices.DeleteFunc(slices.Clone(v.Members), func(m cluster.Member) bool { return m.ID != r.o.Self && !r.o.Reachable(m.ID) })\n\t\tv = &present\n\t}\n\tmembers := make([]string, len(v.Members))\n\tfor i, m := range v.Members {\n",
+		}, {
+			settle, "\tprimaries := list[:min(ks.N, len(list))]\n",
+			"\tprimaries := list[:min(ks.N, len(list))]\n\tif mutant.On(\"reaped-without-absent\") {\n\t\tprimaries = slices.DeleteFunc(slices.Clone(primaries), func(id string) bool { return id != r.o.Self && !r.o.Reachable(id) })\n\t}\n",
 		}}},
 		{"writers-pruned", "the round does not wait, and prunes actors that still write", unique, []Edit{{
 			settle, "\t\tif mutant.On(\"reaped-by-age\") {\n\t\t\tbreak\n", "\t\tif mutant.On(\"writers-pruned\") && i < len(check.Copies) && check.Copies[i].Hash == c.hash {\n\t\t\tcontinue\n\t\t}\n\t\tif mutant.On(\"reaped-by-age\") {\n\t\t\tbreak\n",

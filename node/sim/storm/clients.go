@@ -151,7 +151,7 @@ func (r reading) body(none string) []byte {
 
 func (c *client) get(ctx context.Context, k name) (reading, bool) {
 	o, a := c.call(ctx, k, history.Operation{Kind: history.Get}, func(ctx context.Context, at *coordinator.Coordinator) (coordinator.Answer, error) {
-		return at.Get(ctx, coordinator.ReadRequest{Keyspace: k.keyspace, Key: []byte(k.key)})
+		return at.Get(ctx, coordinator.ReadRequest{Keyspace: k.keyspace, Key: []byte(k.key), Options: coordinator.Options{PrimariesOnly: k.keyspace == strict}})
 	})
 	return reading{a, o.Values, o.At, o.At + o.Took}, o.Outcome == history.Acked
 }
@@ -161,7 +161,7 @@ func (c *client) write(ctx context.Context, k name, o history.Operation, body []
 	o.Guarded = len(guard) > 0
 	o, a := c.call(ctx, k, o, func(ctx context.Context, at *coordinator.Coordinator) (coordinator.Answer, error) {
 		w := coordinator.WriteRequest{
-			Keyspace: k.keyspace, Key: []byte(k.key), Token: token,
+			Keyspace: k.keyspace, Key: []byte(k.key), Token: token, Options: coordinator.Options{PrimariesOnly: k.keyspace == strict},
 			Value: causal.Value{Bytes: body, ContentType: "application/json", Deleted: body == nil},
 		}
 		for _, f := range guard {

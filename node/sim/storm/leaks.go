@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// NothingLeft is the promise about what a process holds after its nodes are closed.
+const NothingLeft = "a closed node leaves nothing behind"
+
 const (
 	// goroutinesBeside may be left of libraries that keep some for the whole process.
 	goroutinesBeside = 0
@@ -46,13 +49,13 @@ func (r *run) leaks(ctx context.Context, before usage) {
 	w.Goroutines, w.HeapBytes = after.goroutines-before.goroutines, after.heap-before.heap
 	if w.Goroutines > goroutinesBeside {
 		stacks := make([]byte, 64<<10)
-		r.violation("a closed node leaves nothing behind", "", "%d goroutines:\n%s", w.Goroutines, stacks[:runtime.Stack(stacks, true)])
+		r.violation(NothingLeft, "", "%d goroutines:\n%s", w.Goroutines, stacks[:runtime.Stack(stacks, true)])
 	}
 	most := int64(heapBesideOthers)
 	if runtime.GOARCH == "wasm" {
 		most = heapBeside
 	}
 	if w.HeapBytes > most {
-		r.violation("a closed node leaves nothing behind", "", "%d bytes of heap", w.HeapBytes)
+		r.violation(NothingLeft, "", "%d bytes of heap", w.HeapBytes)
 	}
 }

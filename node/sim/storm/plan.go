@@ -107,6 +107,10 @@ func (p Plan) has(kinds ...FaultKind) bool {
 	return slices.ContainsFunc(p.Faults, func(f Fault) bool { return slices.Contains(kinds, f.Kind) })
 }
 
+// StaysOpen reports whether a store may be left that cannot be closed, because its log failed: pebble's goroutines stay,
+// as they do until the process ends.
+func StaysOpen(p Plan) bool { return p.has(SyncError, NoSpace, FlipTables, FlipLogs, BootKill) }
+
 // Skewed reports whether clocks go wrong, so that the newest value may be another than the last that was written.
 func (p Plan) Skewed() bool { return p.has(Clock) }
 

@@ -73,8 +73,7 @@ func bubble(t *testing.T, p Plan) Report {
 func storm(t *testing.T, q Request) (out Report) {
 	p := q.Plan
 	defer func() {
-		// A store whose log failed cannot be closed: pebble's goroutines stay, as they do until the process ends.
-		if r := recover(); r != nil && !(p.has(SyncError, NoSpace, FlipTables, FlipLogs, BootKill) && strings.Contains(fmt.Sprint(r), "blocked goroutines remain")) {
+		if r := recover(); r != nil && !(StaysOpen(p) && strings.Contains(fmt.Sprint(r), "blocked goroutines remain")) {
 			panic(r)
 		}
 	}()

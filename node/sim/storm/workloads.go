@@ -57,6 +57,9 @@ func (r *run) drawWorkloads() []workload {
 	if rng.IntN(3) == 0 {
 		out = append(out, workload{fleeting, config.PolicySiblings, "", history.Siblings, padded, func(c *client, ctx context.Context) { c.workPlain(ctx, fleeting) }})
 	}
+	if rand.New(rand.NewPCG(r.plan.Seed, 0x737472)).IntN(3) == 0 { // of its own: the other workloads are as they were without it
+		out = append(out, workload{strict, config.PolicySiblings, "", history.Siblings, padded, (*client).workStrictly})
+	}
 	if len(r.o.Resolver) > 0 {
 		out = append(out, workload{user, config.PolicyResolver, user, history.Any, whole, (*client).useResolver})
 	}
