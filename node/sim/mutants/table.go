@@ -240,7 +240,7 @@ func disks() []Mutant {
 func unclean() []Mutant {
 	return []Mutant{
 		{"incarnation-kept", "a disk goes on as the same incarnation after an unclean stop", lost, []Edit{{
-			"node/disk/identity.go", "\t\tnext.Incarnation++\n", "\t\tif !mutant.On(\"incarnation-kept\") {\n\t\t\tnext.Incarnation++\n\t\t}\n",
+			"node/disk/identity.go", "\t\tnext.Incarnation += step\n", "\t\tif !mutant.On(\"incarnation-kept\") {\n\t\t\tnext.Incarnation += step\n\t\t}\n",
 		}}},
 		{"drop-not-heard-of", "a node removes the data of a keyspace only if it was there when it was dropped", dropped, []Edit{{
 			"node/boot.go", "\tif err := n.store.DropKeyspaces(n.state.View().DroppedIDs()); err != nil {\n",
