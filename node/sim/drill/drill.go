@@ -35,6 +35,7 @@ func All() []Drill {
 		{"wiped-disk-writes", history.NotLost, 5, wipedDiskWrites},
 		{"write-is-handed-on", history.StaysAway, 5, writeIsHandedOn},
 		{"strict-read-sees-strict-write", history.Strict, 3, strictReadSeesWrite},
+		{"strict-read-beside-fallbacks", history.Strict, 5, strictReadBesideFallbacks},
 		{"unsure-node-is-read", history.Strict, 3, unsureNodeIsRead},
 		{"token-of-a-write", history.NotLost, 3, tokenOfAWrite},
 		{"context-is-kept", history.NotLost, 3, contextIsKept},

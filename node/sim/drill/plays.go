@@ -331,3 +331,20 @@ func dropWhileOneIsAway(s *stage, ctx context.Context) error {
 	}
 	return nil
 }
+
+// strictReadBesideFallbacks: a primary that is cut off from the others can hear fallbacks, which have missed what the others
+// acknowledged. It may fail to answer, but not answer with less.
+func strictReadBesideFallbacks(s *stage, ctx context.Context) error {
+	key, at, err := s.cast(notes, 0)
+	if err != nil {
+		return err
+	}
+	s.c.Cut(at[:2], at[2:])
+	if _, err := s.write(ctx, call{via: at[0], keyspace: notes, key: key, value: "v", Options: strict()}); err != nil {
+		return err
+	}
+	if got, _, err := s.read(ctx, call{via: at[2], keyspace: notes, key: key, Options: strict()}); err == nil && len(got) != 1 {
+		s.breaks("%s via %s is %q and should be \"v\"", key, at[2], got)
+	}
+	return s.expect(ctx, notes, key, "v")
+}

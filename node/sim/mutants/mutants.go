@@ -42,17 +42,19 @@ func All() []Mutant {
 // by storms.
 func Drills() map[string]string {
 	return map[string]string{
-		"hint-not-durable":      "hint-holders-lose-power",
-		"hint-removed-grown":    "hint-grows-on-its-way",
-		"identity-kept":         "wiped-disk-writes",
-		"write-not-claimed":     "write-is-handed-on",
-		"read-needs-one-less":   "strict-read-sees-strict-write",
-		"unsure-counts":         "unsure-node-is-read",
-		"token-claims-all":      "token-of-a-write",
-		"writers-pruned":        "context-is-kept",
-		"incarnation-kept":      "buffered-end-is-lost",
-		"reaped-without-absent": "delete-while-one-is-away",
-		"drop-not-heard-of":     "drop-while-one-is-away",
+		"strict-read-counts-fallbacks": "strict-read-beside-fallbacks",
+		"hint-not-stored":              "hint-holders-lose-power",
+		"hint-not-durable":             "hint-holders-lose-power",
+		"hint-removed-grown":           "hint-grows-on-its-way",
+		"identity-kept":                "wiped-disk-writes",
+		"write-not-claimed":            "write-is-handed-on",
+		"read-needs-one-less":          "strict-read-sees-strict-write",
+		"unsure-counts":                "unsure-node-is-read",
+		"token-claims-all":             "token-of-a-write",
+		"writers-pruned":               "context-is-kept",
+		"incarnation-kept":             "buffered-end-is-lost",
+		"reaped-without-absent":        "delete-while-one-is-away",
+		"drop-not-heard-of":            "drop-while-one-is-away",
 	}
 }
 
