@@ -28,7 +28,7 @@ import (
 
 var (
 	only      = flag.String("mutants.only", "", "the names of the mutants to try, with commas between; all if empty")
-	seeds     = flag.Int("mutants.seeds", 64, "how many runs a mutant may survive")
+	seeds     = flag.Int("mutants.seeds", 256, "how many runs a mutant may survive")
 	first     = flag.Uint64("mutants.first", 1, "the first seed")
 	whole     = flag.Int("mutants.whole", 64, "how many runs of a node that is not broken must find nothing")
 	atime     = flag.Int("mutants.parallel", 2, "how many mutants are tried at one time")
@@ -191,7 +191,7 @@ func run(t *testing.T, seed uint64, situation string) (f finding) {
 		return f
 	}
 	p := storm.Draw(seed, 0, length(seed))
-	p.Pause = 150 * time.Millisecond // a crowd meets more in the same time
+	p.Pause, p.Keys = 150*time.Millisecond, 2+int(seed%8) // a crowd meets more in the same time
 	defer func() {
 		// A store whose log failed cannot be closed: that its goroutines stay is no sign of a mutant.
 		if r := recover(); r != nil && !(storm.StaysOpen(p) && strings.Contains(fmt.Sprint(r), "blocked goroutines remain")) {
