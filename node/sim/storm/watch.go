@@ -57,7 +57,7 @@ type written struct {
 // watched is what was seen of one node since it booted, and before if it is the same disk after a clean stop.
 type watched struct {
 	node  *node.Node
-	disk  causal.NodeID
+	disk  store.Identity
 	roots map[store.TreeID]merkle.Digest
 	held  map[store.TreeID]map[string]*held
 	// looked is when a look at it was complete.
@@ -150,10 +150,10 @@ func (w *watcher) look() {
 		w.actors[store.Identity{Node: d.Identity().Node, Incarnation: d.Identity().Incarnation}] = true
 		if now == nil || now.node != n {
 			// After anything but a clean stop a node may have lost what was never acknowledged.
-			if now == nil || !d.CleanBoot() || now.disk != d.Identity().Node {
+			if now == nil || !d.CleanBoot() || now.disk.Node != d.Identity().Node || now.disk.Boot+1 != d.Identity().Boot {
 				now = &watched{looked: -settleAfter, roots: map[store.TreeID]merkle.Digest{}, held: map[store.TreeID]map[string]*held{}}
 			}
-			now.node, now.disk = n, d.Identity().Node
+			now.node, now.disk = n, d.Identity()
 			w.nodes[id] = now
 		}
 		w.lookAtCopies(id, now, d)
