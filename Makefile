@@ -6,7 +6,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 COMMIT   ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 LDFLAGS  := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 FUZZTIME ?= 3s
-SEEDS    ?= 1000
+MINUTES  ?= 60
 RUNS     ?= 20
 SEED     ?= 1
 SECONDS  ?= 60
@@ -53,8 +53,8 @@ simulate: ## 200 short seeds of simulated clusters on this machine's scheduler, 
 	$(GO) test -count 1 ./node/sim/storm -run '^TestStorm$$' -storm.seeds 200 -storm.length 8s
 	$(GO) run ./cmd/dynamo sim --seeds 8 --seconds 8
 
-soak: build ## SEEDS simulated clusters under faults, from SEED on
-	$(BIN) sim --seeds $(SEEDS) --seed $(SEED)
+soak: build ## simulated clusters under faults on all cores for MINUTES, from SEED on
+	$(BIN) sim --for $(MINUTES)m --seed $(SEED) --seconds 10
 
 mutants: ## the simulator must catch every deliberately broken node
 	./tools/sim/mutants.sh

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"runtime"
 	"time"
 
@@ -40,6 +41,9 @@ Exit 1 if a promise was violated. The last line is a summary as JSON.
 					return err
 				}
 			}
+			if o.For > 0 && !c.Flags().Changed("seeds") {
+				o.Seeds = math.MaxInt32
+			}
 			o.Length, o.Log = time.Duration(seconds*float64(time.Second)), c.ErrOrStderr()
 			o.Progress, o.Clear = simProgress(c.ErrOrStderr(), o.Seeds)
 			total, err := campaign.Run(c.Context(), o, c.OutOrStdout())
@@ -54,6 +58,7 @@ Exit 1 if a promise was violated. The last line is a summary as JSON.
 	f.IntVar(&o.Nodes, "nodes", 0, "nodes of each cluster, 3 to 9; 0 lets the seed choose")
 	f.Uint64Var(&o.Seed, "seed", 1, "the first seed")
 	f.IntVar(&o.Seeds, "seeds", 1, "how many seeds to run, one after the other")
+	f.DurationVar(&o.For, "for", 0, "begin seeds for so long, as 10m, instead of a number of them")
 	f.Float64Var(&seconds, "seconds", 30, "how long clients and faults go on in each, in simulated seconds")
 	f.BoolVar(&o.Trace, "trace", false, "print what clients, faults and nodes did")
 	f.IntVar(&o.Parallel, "parallel", runtime.GOMAXPROCS(0), "seeds that run at the same time; each takes a few hundred MB")
@@ -66,6 +71,7 @@ func checkSim(o campaign.Options, seconds float64) error {
 		what string
 	}{
 		{o.Nodes != 0 && (o.Nodes < 3 || o.Nodes > 9), "--nodes is not from 3 to 9"},
+		{o.For < 0, "--for is negative"},
 		{o.Seeds < 1, "--seeds is not positive"},
 		{!(seconds >= 1 && seconds <= 3600), "--seconds is not from 1 to 3600"},
 		{o.Parallel < 1 || o.Parallel > 256, "--parallel is not from 1 to 256"},

@@ -25,6 +25,8 @@ type Options struct {
 	// Seed is the first one, Seeds how many there are.
 	Seed  uint64
 	Seeds int
+	// For, if not 0, is how long seeds are begun, on the clock of this machine.
+	For time.Duration
 	// Length is how long clients and faults go on in each, on the simulated clock.
 	Length time.Duration
 	// Trace prints what clients, faults and nodes did.
@@ -109,14 +111,11 @@ func Run(ctx context.Context, o Options, out io.Writer) (Summary, error) {
 		_ = machine.Close(context.WithoutCancel(ctx)) // nobody needs it any more
 	}()
 	started := make(chan *seedRun, ahead*o.Parallel)
-	wg.Go(func() { c.start(ctx, &wg, started) })
-	for range o.Seeds {
-		var r *seedRun
-		select {
-		case r = <-started:
-		case <-ctx.Done():
-			return total, ctx.Err()
-		}
+	wg.Go(func() {
+		defer close(started)
+		c.start(ctx, &wg, started)
+	})
+	for r := range started {
 		select {
 		case <-r.done:
 		case <-ctx.Done():
@@ -133,6 +132,9 @@ func Run(ctx context.Context, o Options, out io.Writer) (Summary, error) {
 		}
 	}
 	o.Clear()
+	if err := ctx.Err(); err != nil {
+		return total, err
+	}
 	return total, json.NewEncoder(out).Encode(total)
 }
 
@@ -143,9 +145,17 @@ const ahead = 16
 // start starts the runs in the order of their seeds, and so many at a time.
 func (c *run) start(ctx context.Context, wg *sync.WaitGroup, started chan<- *seedRun) {
 	free := make(chan struct{}, c.o.Parallel)
+	var over <-chan time.Time
+	if c.o.For > 0 {
+		timer := time.NewTimer(c.o.For)
+		defer timer.Stop()
+		over = timer.C
+	}
 	for i := range c.o.Seeds {
 		select {
 		case free <- struct{}{}:
+		case <-over:
+			return
 		case <-ctx.Done():
 			return
 		}
