@@ -243,6 +243,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	r.administer(working, &wg)
 	err := r.play(ctx)
 	stop()
+	r.c.Resume(r.ids()...) // the administrator may wait for the disk of one that stands still
 	wg.Wait()
 	if err == nil {
 		err = r.check(ctx)
