@@ -23,7 +23,7 @@ const settlePatience = 45 * time.Second
 func (r *run) settle(ctx context.Context) error {
 	before := r.answers(ctx)
 	began, why := r.since(), ""
-	for r.since()-began < settleAfter+settlePatience+r.plan.skew() {
+	for r.since()-began < settleAfter+settlePatience+r.plan.Skew() {
 		if err := r.until(ctx, r.since()+time.Second); err != nil {
 			return err
 		}

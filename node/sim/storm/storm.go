@@ -18,6 +18,7 @@ import (
 	"dynamo/node/config"
 	"dynamo/node/sim"
 	"dynamo/node/sim/history"
+	"dynamo/node/sim/plan"
 	"dynamo/resolver"
 )
 
@@ -97,7 +98,7 @@ type Report struct {
 	// Watched is what the watcher saw of the nodes' disks.
 	Watched Watched
 	// Faults counts what was done, by kind.
-	Faults map[FaultKind]int
+	Faults map[plan.Kind]int
 	// SetAside counts databases that were unusable after damage.
 	SetAside   int
 	Violations []Violation
@@ -207,7 +208,7 @@ const lawRounds = 1
 
 // Run plays a plan and checks the promises.
 func Run(ctx context.Context, o Options) (Report, error) {
-	r := &run{o: o, plan: o.Plan, began: o.Now(), book: newBook(), report: Report{Plan: o.Plan, Faults: map[FaultKind]int{}, Workloads: map[string]Counts{}}, fatal: make(chan string, 64)}
+	r := &run{o: o, plan: o.Plan, began: o.Now(), book: newBook(), report: Report{Plan: o.Plan, Faults: map[plan.Kind]int{}, Workloads: map[string]Counts{}}, fatal: make(chan string, 64)}
 	before := use()
 	defer time.AfterFunc(o.Plan.Length+overdue, stuck).Stop()
 	r.log.digest = sha256.New()

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"dynamo/node/sim/plan"
 	"dynamo/plugins"
 )
 
@@ -29,7 +30,7 @@ var (
 func TestStorm(t *testing.T) {
 	for seed := *first; seed < *first+*seeds; seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			if r := bubble(t, Draw(seed, 0, *lasts)); r.Acked == 0 || r.Verified == 0 {
+			if r := bubble(t, plan.Draw(seed, 0, *lasts)); r.Acked == 0 || r.Verified == 0 {
 				t.Error("nothing was acknowledged: the run tests nothing")
 			}
 		})
@@ -38,18 +39,18 @@ func TestStorm(t *testing.T) {
 
 // TestKinds runs each kind of fault alone.
 func TestKinds(t *testing.T) {
-	kinds := Kinds()
+	kinds := plan.Kinds()
 	slices.Sort(kinds)
 	for i, k := range slices.Compact(kinds) {
-		p := Draw(uint64(i), 4, 8*time.Second)
+		p := plan.Draw(uint64(i), 4, 8*time.Second)
 		p.Faults = nil
-		if *kind != "" && FaultKind(*kind) != k {
+		if *kind != "" && plan.Kind(*kind) != k {
 			continue
 		}
 		r := rand.New(rand.NewPCG(*first, uint64(i)))
 		for at := time.Second; at < 7*time.Second; at += 3 * time.Second {
-			f := Fault{Kind: k, At: at, For: 2 * time.Second}
-			f.draw(r, p.Nodes)
+			f := plan.Fault{Kind: k, At: at, For: 2 * time.Second}
+			f.Draw(r, p.Nodes)
 			p.Faults = append(p.Faults, f)
 		}
 		t.Run(string(k), func(t *testing.T) {
@@ -61,7 +62,7 @@ func TestKinds(t *testing.T) {
 }
 
 // bubble runs a plan on virtual time, where no promise may be violated.
-func bubble(t *testing.T, p Plan) Report {
+func bubble(t *testing.T, p plan.Plan) Report {
 	r := storm(t, Request{Plan: p})
 	for _, v := range r.Violations {
 		t.Errorf("seed %d: %s: %s %s\n%s", p.Seed, v.Promise, v.Key, v.Detail, strings.Join(v.Story, "\n"))
@@ -74,7 +75,7 @@ func storm(t *testing.T, q Request) (out Report) {
 	p := q.Plan
 	defer func() {
 		// A store whose log failed cannot be closed: pebble's goroutines stay, as they do until the process ends.
-		if r := recover(); r != nil && !(p.has(SyncError, NoSpace, FlipTables, FlipLogs, BootKill) && strings.Contains(fmt.Sprint(r), "blocked goroutines remain")) {
+		if r := recover(); r != nil && !(p.Has(plan.SyncError, plan.NoSpace, plan.FlipTables, plan.FlipLogs, plan.BootKill) && strings.Contains(fmt.Sprint(r), "blocked goroutines remain")) {
 			panic(r)
 		}
 	}()

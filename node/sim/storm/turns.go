@@ -107,7 +107,7 @@ func (c *client) tryOld(ctx context.Context, k name, r reading) bool {
 	if !kept && r.a.Token != "" && c.rng.IntN(8) == 0 {
 		c.old[k] = r
 	}
-	if !kept || c.since()-was.ended < contextLifetime+clockSlack+c.plan.skew() {
+	if !kept || c.since()-was.ended < contextLifetime+clockSlack+c.plan.Skew() {
 		return false
 	}
 	delete(c.old, k)

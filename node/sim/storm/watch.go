@@ -236,7 +236,7 @@ func (w *watcher) copy(id string, k keyID, h *held, r store.Record, looked time.
 			}
 		}
 	}
-	quiet := w.since()-h.changed+w.plan.skew() >= settleAfter-2*watchEvery-clockSlack
+	quiet := w.since()-h.changed+w.plan.Skew() >= settleAfter-2*watchEvery-clockSlack
 	for _, s := range h.object.Context {
 		switch n := o.Context.Counter(s.Actor); {
 		case n == 0 && quiet: // forgotten by a settle round
