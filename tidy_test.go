@@ -30,7 +30,7 @@ var floors = map[string]int{
 	"resolver/guest": 1, "resolver/frame": 1, "resolver/wasi": 1, "resolver/memory": 1, "resolver/fuel": 1, "resolver/hostile": 2, "node/api/httptext": 1,
 	"node/config": 2, "node/wire": 3, "node/cluster": 3, "node/gossip": 4, "node/store": 4, "node/peer": 4, "resolver": 3,
 	"resolver/laws": 4, "node/conflict": 5, "node/replica": 6, "node/coordinator": 7, "node/repair": 7, "node/versions": 8,
-	"node/api": 8, "node": 9, "node/sim": 10, "node/sim/history": 1, "node/sim/merger": 6, "node/sim/plan": 1, "node/sim/storm": 11, "node/sim/guest": 12, "node/sim/host": 12, "node/sim/campaign": 13,
+	"node/api": 8, "node": 9, "node/sim": 10, "node/sim/history": 1, "node/sim/merger": 6, "node/sim/plan": 1, "node/sim/rigged": 1, "node/sim/admin": 10, "node/sim/storm": 11, "node/sim/guest": 12, "node/sim/host": 12, "node/sim/campaign": 13,
 	"node/sim/mutants": 12, "node/sim/mutants/mutant": 1, "node/sim/mutants/generate": 13, "cmd/dynamo": 14, "tests/chaos": 11,
 	"examples/cart-merge": 11, "examples/cart-merge/cart": 1, "examples/cart-merge/guest": 2, "examples/cart-merge/embed": 11,
 	"examples/guests/go": 2, "examples/guests/command-go": 2, "examples/guests/parse": 1, "examples/guests/go-parser": 2, "plugins/seal": 11,

@@ -60,6 +60,19 @@ const (
 	FlipLogs   Kind = "flip-logs"
 	// OldDisk kills a node and gives it the disk that it had at half of At.
 	OldDisk Kind = "old-disk"
+	// Upgrade binds another version of a resolver, of the same meaning, by one of the ways that there are for that.
+	Upgrade Kind = "upgrade"
+	// Failing binds a version that fails for some values: it traps, or burns all its fuel. A sound one takes its place when
+	// that ends.
+	Failing Kind = "failing-resolver"
+	// Unlawful tries to bind a version whose results depend on the order of siblings, and then binds it against the advice
+	// of the law check. A sound one takes its place when that ends.
+	Unlawful Kind = "unlawful-resolver"
+	// Late keeps a minority of the nodes from being there at all before At: they boot then, for the first time. Only the
+	// first one of a plan counts.
+	Late Kind = "late"
+	// Leave stops a node in good order for so long that others may forget what was deleted, if they are not to wait for it.
+	Leave Kind = "leave"
 )
 
 // Fault is one thing that goes wrong.
@@ -161,6 +174,7 @@ func Kinds() []Kind {
 	return []Kind{
 		Cut, Cut, OneWay, Kill, Kill, Kill, Restart, Weather, Wipe, Pause, Pause, Slow, Reorder, Clock, SyncError, DiskFull,
 		NoSpace, FlipTables, FlipLogs, OldDisk, ZoneCut, ZoneKill, Blackout, Bounce, BootKill,
+		Upgrade, Failing, Unlawful, Late, Leave,
 	}
 }
 
@@ -176,7 +190,9 @@ func (f *Fault) Draw(r *rand.Rand, nodes int) {
 		}
 	case Blackout:
 		hit = nodes
-	case Weather:
+	case Late:
+		hit = 1 + r.IntN(max(1, (nodes-1)/2))
+	case Weather, Upgrade, Failing, Unlawful:
 		hit = 0
 	case Clock, DiskFull:
 		hit = 1 + r.IntN(nodes)
@@ -189,8 +205,10 @@ func (f *Fault) Draw(r *rand.Rand, nodes int) {
 		f.Percent, f.Offset = r.IntN(21)-10, between(r, -5*time.Minute, 5*time.Minute)
 	case BootKill:
 		f.Percent = 1 + r.IntN(60)
-	case Cut, OneWay, ZoneCut, Restart, Pause, ReadError, DiskFull, NoSpace, Wipe, OldDisk:
+	case Cut, OneWay, ZoneCut, Restart, Pause, ReadError, DiskFull, NoSpace, Wipe, OldDisk, Late:
 		f.Percent = 0
+	case Leave:
+		f.Percent, f.For = 0, between(r, 19*time.Second, 26*time.Second)
 	}
 	if f.Kind == ZoneCut || f.Kind == ZoneKill {
 		for i := r.IntN(3); i < nodes; i += 3 { // as sim.Config deals out zones

@@ -9,8 +9,8 @@ import (
 const (
 	// goroutinesBeside may be left of libraries that keep some for the whole process.
 	goroutinesBeside = 0
-	// heapBeside is what caches of the process may have grown by, in bytes.
-	heapBeside = 8 << 20
+	// heapBeside is what caches of the process may have grown by, in bytes, with what was on the disks, which are memory.
+	heapBeside = 24 << 20
 )
 
 // usage is what the process holds.
@@ -29,7 +29,7 @@ func use() usage {
 
 // leaks compares what the process holds after the cluster is closed with what it held before.
 func (r *run) leaks(ctx context.Context, before usage) {
-	r.c, r.watcher = nil, nil
+	r.c, r.watcher, r.book = nil, nil, nil
 	after := use()
 	for range 50 { // some end by themselves, soon
 		if after.goroutines <= before.goroutines {

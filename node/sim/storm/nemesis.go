@@ -53,6 +53,10 @@ func (r *run) play(ctx context.Context) error {
 		if f.Kind == plan.OldDisk {
 			moments = append(moments, moment{f.At / 2, r.copyDisk, i})
 		}
+		if f.Kind == plan.Late {
+			moments = append(moments, moment{f.At, r.end, i})
+			continue
+		}
 		moments = append(moments, moment{f.At, r.begin, i}, moment{f.At + f.For, r.end, i})
 	}
 	slices.SortStableFunc(moments, func(a, b moment) int { return cmp.Compare(a.at, b.at) })
@@ -100,7 +104,7 @@ func (r *run) begin(ctx context.Context, i int) error {
 	switch f.Kind {
 	case plan.Kill, plan.ZoneKill, plan.Blackout:
 		return r.crash(ctx, f.Percent, f.Nodes...)
-	case plan.Restart:
+	case plan.Restart, plan.Leave:
 		return r.stop(ctx, f.Nodes)
 	case plan.Clock:
 		if err := r.stop(ctx, f.Nodes); err != nil {
@@ -111,6 +115,8 @@ func (r *run) begin(ctx context.Context, i int) error {
 		return r.bounce(ctx, f)
 	case plan.BootKill:
 		return r.killBoot(ctx, f)
+	case plan.Upgrade, plan.Failing, plan.Unlawful:
+		r.rebind(i)
 	}
 	return nil
 }
@@ -124,6 +130,9 @@ func (r *run) end(ctx context.Context, i int) error {
 	f := r.plan.Faults[i]
 	r.note("end %s", f)
 	r.apply()
+	if f.Kind == plan.Failing || f.Kind == plan.Unlawful {
+		r.mendLater(i)
+	}
 	if f.Kind == plan.Clock {
 		if err := r.stop(ctx, f.Nodes); err != nil {
 			return err

@@ -3,6 +3,7 @@ package storm
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"dynamo/node/sim"
@@ -35,10 +36,52 @@ func (r *run) crash(ctx context.Context, percent int, ids ...string) error {
 	return ctx.Err()
 }
 
+// start boots all nodes but those that come late, and waits until they are ready.
+func (r *run) start(ctx context.Context) error {
+	if i := slices.IndexFunc(r.plan.Faults, func(f plan.Fault) bool { return f.Kind == plan.Late }); i >= 0 {
+		r.nemesis.active[i] = true
+		r.report.Faults[plan.Late]++
+	}
+	if err := r.boot(ctx); err != nil {
+		return err
+	}
+	for _, id := range r.ids() {
+		if n := r.c.Node(id); n != nil {
+			select {
+			case <-n.Ready():
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+	return nil
+}
+
+// awaitLeavers goes on until the nodes that left are back, with nothing else wrong, so that the others might forget what they
+// must not.
+func (r *run) awaitLeavers(ctx context.Context) error {
+	var back time.Duration
+	leave := map[int]bool{}
+	for i, f := range r.plan.Faults {
+		if r.nemesis.active[i] && f.Kind == plan.Leave {
+			back, leave[i] = max(back, f.At+f.For), true
+		}
+	}
+	if back == 0 {
+		return nil
+	}
+	r.nemesis.active = leave
+	r.apply()
+	if err := r.boot(ctx); err != nil {
+		return err
+	}
+	return r.until(ctx, back)
+}
+
 // boot starts the nodes that are down and that no active fault holds down.
 func (r *run) boot(ctx context.Context) error {
 	for _, id := range r.ids() {
-		if r.c.Node(id) != nil || r.hits(id, plan.Kill, plan.ZoneKill, plan.Blackout, plan.Restart, plan.BootKill, plan.Wipe, plan.FlipTables, plan.FlipLogs, plan.OldDisk) {
+		if r.c.Node(id) != nil || r.hits(id, plan.Kill, plan.ZoneKill, plan.Blackout, plan.Restart, plan.BootKill, plan.Wipe, plan.FlipTables, plan.FlipLogs, plan.OldDisk, plan.Late, plan.Leave) {
 			continue
 		}
 		if err := r.bootOne(ctx, id); err != nil {

@@ -121,7 +121,8 @@ type run struct {
 	limits    config.Limits
 	watcher   *watcher
 	// dropped belongs to the administrator until the clients have ended.
-	dropped drop
+	dropped   drop
+	resolvers binder
 	// gate has a token for each client: one is taken for each call, and whoever takes all holds the clients. It is a
 	// channel because a goroutine that waits for a lock keeps virtual time from passing.
 	gate   chan struct{}
@@ -229,7 +230,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		Fatal: r.died, PauseNetworkOnly: runtime.GOARCH != "wasm", LawRounds: lawRounds,
 	})
 	r.arm()
-	if err := r.c.StartAll(ctx); err != nil {
+	if err := r.start(ctx); err != nil {
 		return r.report, errors.Join(err, r.c.Close(ctx))
 	}
 	if err := r.prepare(ctx); err != nil {
@@ -240,6 +241,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	var wg sync.WaitGroup
 	working, stop := context.WithCancel(ctx)
 	r.watcher.start(ctx)
+	r.resolvers = newBinder(working, &wg)
 	r.clients(working, &wg)
 	r.administer(working, &wg)
 	err := r.play(ctx)
@@ -253,9 +255,9 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		err = closing
 	}
 	r.report.Simulated = r.since()
+	r.count()
 	r.leaks(ctx, before)
 	r.report.Digest = hex.EncodeToString(r.log.digest.Sum(nil))
-	r.count()
 	return r.report, err
 }
 

@@ -22,8 +22,8 @@ func (c *client) settleOpen(k name) bool {
 }
 
 // addElement adds to a set: read, add, write; now and then without the reading.
-func (c *client) addElement(ctx context.Context) {
-	k, e := c.shared(sets), c.unique()
+func (c *client) addElement(ctx context.Context, keyspace string) {
+	k, e := c.shared(keyspace), c.unique()
 	if c.rng.IntN(4) == 0 {
 		c.blind(ctx, k, e, c.marshal(k, []string{e}))
 		return
