@@ -146,9 +146,7 @@ func DrawOf(seed uint64, nodes int, length time.Duration, only []Kind) Plan {
 		nodes = 3 + r.IntN(5)
 	}
 	p := Plan{Seed: seed, Nodes: nodes, Length: length, Clients: 3 + r.IntN(6), Keys: 2 + r.IntN(8)}
-	// A table that is damaged while other things go wrong ends in a database that has to be set aside, and pebble, which
-	// repeats its failing compactions without a pause, in a virtual time that stands still.
-	kinds := slices.DeleteFunc(Kinds(), func(k Kind) bool { return k == FlipTables })
+	kinds := Kinds()
 	if r.IntN(4) > 0 { // in most runs clocks are right, so that more can be asked of them
 		kinds = slices.DeleteFunc(kinds, func(k Kind) bool { return k == Clock })
 	}
@@ -168,8 +166,8 @@ func between(r *rand.Rand, a, b time.Duration) time.Duration {
 	return a + time.Duration(r.Int64N(int64(b-a)))
 }
 
-// Kinds lists the kinds, some of them twice. ReadError is not among them: a node whose tables cannot be read answers
-// internal errors, and pebble repeats a compaction that fails without a pause, in which virtual time stands still.
+// Kinds lists the kinds, some of them twice. ReadError is for plans that ask for it: pebble repeats a compaction that fails
+// without a pause, up to a thousand times before the node stops, and no virtual time passes meanwhile.
 func Kinds() []Kind {
 	return []Kind{
 		Cut, Cut, OneWay, Kill, Kill, Kill, Restart, Weather, Wipe, Pause, Pause, Slow, Reorder, Clock, SyncError, DiskFull,

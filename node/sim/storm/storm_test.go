@@ -82,7 +82,7 @@ func storm(t *testing.T, q Request) (out Report) {
 	p := q.Plan
 	defer func() {
 		// A store whose log failed cannot be closed: pebble's goroutines stay, as they do until the process ends.
-		if r := recover(); r != nil && !(p.Has(plan.SyncError, plan.NoSpace, plan.FlipTables, plan.FlipLogs, plan.BootKill) && strings.Contains(fmt.Sprint(r), "blocked goroutines remain")) {
+		if r := recover(); r != nil && !(p.Has(plan.SyncError, plan.ReadError, plan.NoSpace, plan.FlipTables, plan.FlipLogs, plan.BootKill) && strings.Contains(fmt.Sprint(r), "blocked goroutines remain")) {
 			panic(r)
 		}
 	}()

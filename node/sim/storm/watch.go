@@ -57,7 +57,7 @@ type written struct {
 // watched is what was seen of one node since it booted, and before if it is the same disk after a clean stop.
 type watched struct {
 	node  *node.Node
-	disk  causal.NodeID
+	disk  store.Identity
 	roots map[store.TreeID]merkle.Digest
 	held  map[store.TreeID]map[string]*held
 	// looked is when a look at it was complete.
@@ -147,13 +147,15 @@ func (w *watcher) look() {
 		}
 		d := n.Disk()
 		now := w.nodes[id]
-		w.actors[store.Identity{Node: d.Identity().Node, Incarnation: d.Identity().Incarnation}] = true
+		disk := store.Identity{Node: d.Identity().Node, Incarnation: d.Identity().Incarnation}
+		w.actors[disk] = true
 		if now == nil || now.node != n {
-			// After anything but a clean stop a node may have lost what was never acknowledged.
-			if now == nil || !d.CleanBoot() || now.disk != d.Identity().Node {
+			// After anything but a clean stop a node may have lost what was never acknowledged. A boot that was over before
+			// anybody looked has left another incarnation behind.
+			if now == nil || !d.CleanBoot() || now.disk != disk {
 				now = &watched{looked: -settleAfter, roots: map[store.TreeID]merkle.Digest{}, held: map[store.TreeID]map[string]*held{}}
 			}
-			now.node, now.disk = n, d.Identity().Node
+			now.node, now.disk = n, disk
 			w.nodes[id] = now
 		}
 		w.lookAtCopies(id, now, d)
