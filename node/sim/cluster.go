@@ -13,6 +13,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -114,9 +115,14 @@ func (c *Cluster) open(ctx context.Context, id string, reset bool) (*node.Node, 
 	}
 	c.disks[id] = c.disks[id].alive()
 	disk := c.disks[id]
+	// The process would be gone, but one that is still booting says so itself, and closes what it has opened.
+	var booted, dies atomic.Bool
 	fatal := func(err error) {
 		if !errors.Is(err, cluster.ErrStaleIdentity) { // with which the disk has nothing to do: it can be closed
-			disk.die() // the process would be gone
+			dies.Store(true)
+			if booted.Load() {
+				disk.die()
+			}
 		}
 		c.o.Fatal(id, err)
 	}
@@ -134,6 +140,9 @@ func (c *Cluster) open(ctx context.Context, id string, reset bool) (*node.Node, 
 	})
 	if err != nil {
 		return nil, fmt.Errorf("sim: start %s: %w", id, err)
+	}
+	if booted.Store(true); dies.Load() {
+		disk.die()
 	}
 	return n, nil
 }

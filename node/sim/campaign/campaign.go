@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"dynamo/node/sim/host"
+	"dynamo/node/sim/plan"
 	"dynamo/node/sim/storm"
 )
 
@@ -44,16 +45,16 @@ type Options struct {
 
 // Summary is what came of all seeds; a campaign prints it as its last line, in JSON.
 type Summary struct {
-	Seeds            int                     `json:"seeds"`
-	SimulatedSeconds float64                 `json:"simulated_seconds"`
-	Reads            int                     `json:"reads"`
-	Acked            int                     `json:"acked"`
-	Unknown          int                     `json:"unknown"`
-	Refused          int                     `json:"refused"`
-	Faults           int                     `json:"faults"`
-	FaultsByKind     map[storm.FaultKind]int `json:"faults_by_kind"`
-	Verified         int                     `json:"verified"`
-	Violations       int                     `json:"violations"`
+	Seeds            int               `json:"seeds"`
+	SimulatedSeconds float64           `json:"simulated_seconds"`
+	Reads            int               `json:"reads"`
+	Acked            int               `json:"acked"`
+	Unknown          int               `json:"unknown"`
+	Refused          int               `json:"refused"`
+	Faults           int               `json:"faults"`
+	FaultsByKind     map[plan.Kind]int `json:"faults_by_kind"`
+	Verified         int               `json:"verified"`
+	Violations       int               `json:"violations"`
 	// ViolatedSeeds are the first seeds that violated a promise.
 	ViolatedSeeds []uint64 `json:"violated_seeds"`
 }
@@ -75,7 +76,7 @@ func (t *Summary) add(r storm.Report) {
 
 // seedRun is one seed's run, under way or done.
 type seedRun struct {
-	plan   storm.Plan
+	plan   plan.Plan
 	done   chan struct{}
 	trace  bytes.Buffer
 	report storm.Report
@@ -92,7 +93,7 @@ type run struct {
 // Run runs all seeds and prints what came of them: nothing in that depends on the machine or the time of day. The error
 // is about the simulator; violated promises are in the summary.
 func Run(ctx context.Context, o Options, out io.Writer) (Summary, error) {
-	total := Summary{FaultsByKind: map[storm.FaultKind]int{}, ViolatedSeeds: []uint64{}}
+	total := Summary{FaultsByKind: map[plan.Kind]int{}, ViolatedSeeds: []uint64{}}
 	cache := host.CacheDir()
 	module, err := host.Module(ctx, cache, o.Log)
 	if err != nil {
@@ -159,7 +160,7 @@ func (c *run) start(ctx context.Context, wg *sync.WaitGroup, started chan<- *see
 		case <-ctx.Done():
 			return
 		}
-		r := &seedRun{plan: storm.Draw(c.o.Seed+uint64(i), c.o.Nodes, c.o.Length), done: make(chan struct{})}
+		r := &seedRun{plan: plan.Draw(c.o.Seed+uint64(i), c.o.Nodes, c.o.Length), done: make(chan struct{})}
 		wg.Go(func() {
 			defer close(r.done)
 			defer func() { <-free }()
@@ -181,7 +182,7 @@ func (c *run) start(ctx context.Context, wg *sync.WaitGroup, started chan<- *see
 }
 
 // simulate makes one run. One that fails, as a node may panic or wait for ever, violates a promise, too.
-func (c *run) simulate(ctx context.Context, p storm.Plan, trace io.Writer) (storm.Report, error) {
+func (c *run) simulate(ctx context.Context, p plan.Plan, trace io.Writer) (storm.Report, error) {
 	r, err := c.machine.Run(ctx, storm.Request{Plan: p, Resolver: c.o.Resolver}, trace)
 	if err == nil || ctx.Err() != nil || errors.Is(err, storm.ErrRequest) {
 		return r, err
@@ -243,7 +244,7 @@ const shrinkTries = 60
 // shrunk returns the run of the smallest plan found that violates the same promise first.
 func (c *run) shrunk(ctx context.Context, r storm.Report) storm.Report {
 	best := r
-	storm.Shrink(r.Plan, func(p storm.Plan) bool {
+	plan.Shrink(r.Plan, func(p plan.Plan) bool {
 		got, err := c.simulate(ctx, p, nil)
 		if err != nil {
 			return false

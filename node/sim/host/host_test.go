@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"dynamo/node/sim/plan"
 	"dynamo/node/sim/storm"
 )
 
@@ -39,7 +40,7 @@ func TestSameSeedSameRun(t *testing.T) {
 	m := machine(t)
 	run := func(seed uint64) (storm.Report, []byte) {
 		var trace bytes.Buffer
-		r, err := m.Run(t.Context(), storm.Request{Plan: storm.Draw(seed, 0, 4*time.Second)}, &trace)
+		r, err := m.Run(t.Context(), storm.Request{Plan: plan.Draw(seed, 0, 4*time.Second)}, &trace)
 		if err != nil {
 			t.Error(err)
 		}
@@ -71,9 +72,9 @@ func TestSameSeedSameRun(t *testing.T) {
 // TestFailureIsTold: what the simulator dies of reaches the caller.
 func TestFailureIsTold(t *testing.T) {
 	m := machine(t)
-	plan := storm.Draw(7, 3, time.Second)
-	plan.Nodes = 0
-	if _, err := m.Run(t.Context(), storm.Request{Plan: plan}, nil); err == nil {
+	empty := plan.Draw(7, 3, time.Second)
+	empty.Nodes = 0
+	if _, err := m.Run(t.Context(), storm.Request{Plan: empty}, nil); err == nil {
 		t.Fatal("a cluster without nodes runs")
 	}
 }

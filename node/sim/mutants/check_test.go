@@ -22,6 +22,7 @@ import (
 	"dynamo/node/sim/drill"
 	"dynamo/node/sim/mutants"
 	"dynamo/node/sim/mutants/mutant"
+	"dynamo/node/sim/plan"
 	"dynamo/node/sim/storm"
 	"dynamo/plugins"
 )
@@ -190,11 +191,11 @@ func run(t *testing.T, seed uint64, situation string) (f finding) {
 		})
 		return f
 	}
-	p := storm.Draw(seed, 0, length(seed))
+	p := plan.Draw(seed, 0, length(seed))
 	p.Pause, p.Keys = 150*time.Millisecond, 2+int(seed%8) // a crowd meets more in the same time
 	defer func() {
 		// A store whose log failed cannot be closed: that its goroutines stay is no sign of a mutant.
-		if r := recover(); r != nil && !(storm.StaysOpen(p) && strings.Contains(fmt.Sprint(r), "blocked goroutines remain")) {
+		if r := recover(); r != nil && !(p.StaysOpen() && strings.Contains(fmt.Sprint(r), "blocked goroutines remain")) {
 			panic(r)
 		}
 	}()

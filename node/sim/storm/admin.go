@@ -34,16 +34,26 @@ func (r *run) create(ctx context.Context, n *node.Node) error {
 	return err
 }
 
+// anyone returns a node that runs.
+func (r *run) anyone() *node.Node {
+	for _, id := range r.ids() {
+		if n := r.c.Node(id); n != nil {
+			return n
+		}
+	}
+	return nil
+}
+
 // prepare makes what the cluster file does not name.
 func (r *run) prepare(ctx context.Context) error {
 	if !r.has(fleeting) {
 		return nil
 	}
-	if err := r.create(ctx, r.c.Node(r.ids()[0])); err != nil {
+	if err := r.create(ctx, r.anyone()); err != nil {
 		return err
 	}
 	for range 600 {
-		if r.allKnow(1) {
+		if r.allKnow(1, true) {
 			return nil
 		}
 		if !wait(ctx, 100*time.Millisecond) {
@@ -77,7 +87,7 @@ func (r *run) replace(ctx context.Context, rng *rand.Rand, pause time.Duration) 
 		if n := r.c.Node(ids[rng.IntN(len(ids))]); n != nil && isReady(n) {
 			r.replaceAt(ctx, n, pause)
 		}
-		if r.allKnow(2) {
+		if r.allKnow(2, false) {
 			r.dropped.known = r.since()
 			r.note("all nodes know the second %s", fleeting)
 		}
@@ -113,10 +123,13 @@ func isReady(n *node.Node) bool {
 	}
 }
 
-// allKnow says whether all nodes run and have that generation of the keyspace fleeting.
-func (r *run) allKnow(generation uint64) bool {
+// allKnow says whether all nodes run, or some do not matter, and have that generation of the keyspace fleeting.
+func (r *run) allKnow(generation uint64, some bool) bool {
 	for _, id := range r.ids() {
 		n := r.c.Node(id)
+		if n == nil && some {
+			continue
+		}
 		if n == nil {
 			return false
 		}

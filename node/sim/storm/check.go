@@ -23,8 +23,14 @@ func (r *run) rule(keyspace string) history.Rule {
 
 // check ends all faults and compares the end with the histories.
 func (r *run) check(ctx context.Context) error {
+	if err := r.awaitLeavers(ctx); err != nil {
+		return err
+	}
 	r.note("all faults end")
 	if err := r.becomeWhole(ctx); err != nil {
+		return err
+	}
+	if err := r.mend(ctx); err != nil {
 		return err
 	}
 	if r.dropped.begun > 0 {

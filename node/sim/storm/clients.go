@@ -12,6 +12,7 @@ import (
 	"dynamo/node/causal"
 	"dynamo/node/coordinator"
 	"dynamo/node/sim/history"
+	"dynamo/node/sim/plan"
 )
 
 // client is one program that uses the store. Its choices are its own: they do not depend on what others do.
@@ -108,6 +109,8 @@ func (c *client) classify(k name, o history.Operation, err error) (history.Outco
 		excused = o.Guarded
 	case coordinator.CodeKeyspaceUnknown:
 		excused = k.keyspace == fleeting
+	case coordinator.CodeInternal: // whether it is stored is said beside it
+		excused = c.plan.Has(plan.FlipTables, plan.ReadError)
 	}
 	if !excused {
 		c.violation("answers", k.String(), "an answer that nothing excuses: %v", e)

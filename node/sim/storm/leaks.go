@@ -12,9 +12,8 @@ const NothingLeft = "a closed node leaves nothing behind"
 const (
 	// goroutinesBeside may be left of libraries that keep some for the whole process.
 	goroutinesBeside = 0
-	// heapBeside is what caches of the process may have grown by, in bytes; a process of many runs has more of them than one
-	// of a single one.
-	heapBeside, heapBesideOthers = 8 << 20, 32 << 20
+	// heapBeside is what caches of the process may have grown by, in bytes, with what was on the disks, which are memory.
+	heapBeside = 24 << 20
 )
 
 // usage is what the process holds.
@@ -33,7 +32,7 @@ func use() usage {
 
 // leaks compares what the process holds after the cluster is closed with what it held before.
 func (r *run) leaks(ctx context.Context, before usage) {
-	r.c, r.watcher = nil, nil
+	r.c, r.watcher, r.book = nil, nil, nil
 	after := use()
 	for range 50 { // some end by themselves, soon
 		if after.goroutines <= before.goroutines {
@@ -51,11 +50,7 @@ func (r *run) leaks(ctx context.Context, before usage) {
 		stacks := make([]byte, 64<<10)
 		r.violation(NothingLeft, "", "%d goroutines:\n%s", w.Goroutines, stacks[:runtime.Stack(stacks, true)])
 	}
-	most := int64(heapBesideOthers)
-	if runtime.GOARCH == "wasm" {
-		most = heapBeside
-	}
-	if w.HeapBytes > most {
+	if w.HeapBytes > heapBeside {
 		r.violation(NothingLeft, "", "%d bytes of heap", w.HeapBytes)
 	}
 }

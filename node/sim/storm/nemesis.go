@@ -10,6 +10,7 @@ import (
 
 	"dynamo/node/peer"
 	"dynamo/node/sim"
+	"dynamo/node/sim/plan"
 	"dynamo/node/store"
 )
 
@@ -38,7 +39,7 @@ type nemesis struct {
 // arm prepares what must be there before nodes boot.
 func (r *run) arm() {
 	r.nemesis = nemesis{active: map[int]bool{}, backups: map[int]backup{}, damaged: map[string]bool{}}
-	if r.plan.has(DiskFull, NoSpace) {
+	if r.plan.Has(plan.DiskFull, plan.NoSpace) {
 		for _, id := range r.ids() {
 			r.c.SetFree(id, roomy)
 		}
@@ -49,8 +50,12 @@ func (r *run) arm() {
 func (r *run) play(ctx context.Context) error {
 	var moments []moment
 	for i, f := range r.plan.Faults {
-		if f.Kind == OldDisk {
+		if f.Kind == plan.OldDisk {
 			moments = append(moments, moment{f.At / 2, r.copyDisk, i})
+		}
+		if f.Kind == plan.Late {
+			moments = append(moments, moment{f.At, r.end, i})
+			continue
 		}
 		moments = append(moments, moment{f.At, r.begin, i}, moment{f.At + f.For, r.end, i})
 	}
@@ -89,7 +94,7 @@ func (r *run) until(ctx context.Context, at time.Duration) error {
 func (r *run) begin(ctx context.Context, i int) error {
 	f := r.plan.Faults[i]
 	switch f.Kind {
-	case Wipe, FlipTables, FlipLogs, OldDisk:
+	case plan.Wipe, plan.FlipTables, plan.FlipLogs, plan.OldDisk:
 		return r.lose(ctx, f, i)
 	}
 	r.note("begin %s", f)
@@ -97,19 +102,21 @@ func (r *run) begin(ctx context.Context, i int) error {
 	r.nemesis.active[i] = true
 	r.apply()
 	switch f.Kind {
-	case Kill, ZoneKill, Blackout:
+	case plan.Kill, plan.ZoneKill, plan.Blackout:
 		return r.crash(ctx, f.Percent, f.Nodes...)
-	case Restart:
+	case plan.Restart, plan.Leave:
 		return r.stop(ctx, f.Nodes)
-	case Clock:
+	case plan.Clock:
 		if err := r.stop(ctx, f.Nodes); err != nil {
 			return err
 		}
 		return r.boot(ctx)
-	case Bounce:
+	case plan.Bounce:
 		return r.bounce(ctx, f)
-	case BootKill:
+	case plan.BootKill:
 		return r.killBoot(ctx, f)
+	case plan.Upgrade, plan.Failing, plan.Unlawful:
+		r.rebind(i)
 	}
 	return nil
 }
@@ -123,7 +130,10 @@ func (r *run) end(ctx context.Context, i int) error {
 	f := r.plan.Faults[i]
 	r.note("end %s", f)
 	r.apply()
-	if f.Kind == Clock {
+	if f.Kind == plan.Failing || f.Kind == plan.Unlawful {
+		r.mendLater(i)
+	}
+	if f.Kind == plan.Clock {
 		if err := r.stop(ctx, f.Nodes); err != nil {
 			return err
 		}
@@ -144,7 +154,7 @@ func (r *run) stop(ctx context.Context, ids []string) error {
 }
 
 // hits reports whether an active fault of one of the kinds hits a node.
-func (r *run) hits(id string, kinds ...FaultKind) bool {
+func (r *run) hits(id string, kinds ...plan.Kind) bool {
 	for i := range r.nemesis.active {
 		if f := r.plan.Faults[i]; slices.Contains(kinds, f.Kind) && slices.Contains(f.Nodes, id) {
 			return true
@@ -162,11 +172,11 @@ func (r *run) apply() {
 		late := time.Duration(f.Percent) * time.Millisecond
 		switch {
 		case !r.nemesis.active[i]:
-		case f.Kind == Weather:
+		case f.Kind == plan.Weather:
 			now.MaxDelay, now.Loss, now.Duplicate = late, 0.05, 0.05
-		case f.Kind == Slow:
+		case f.Kind == plan.Slow:
 			r.c.Slow(peer.Faults{MinDelay: late, MaxDelay: 2 * late}, f.Nodes...)
-		case f.Kind == Reorder:
+		case f.Kind == plan.Reorder:
 			tangled := calm()
 			tangled.Late, tangled.LateBy = 1/3., 10*late
 			r.c.Slow(tangled, f.Nodes...)
@@ -174,7 +184,7 @@ func (r *run) apply() {
 	}
 	r.c.Network.SetFaults(now)
 	for _, id := range r.ids() {
-		if r.c.Node(id) != nil && r.hits(id, Pause) { // one that is down could not be booted
+		if r.c.Node(id) != nil && r.hits(id, plan.Pause) { // one that is down could not be booted
 			r.c.Pause(id)
 		} else {
 			r.c.Resume(id)
@@ -189,7 +199,7 @@ func (r *run) applyClock(id string) {
 	var offset time.Duration
 	var drift float64
 	for i, f := range r.plan.Faults {
-		if r.nemesis.active[i] && f.Kind == Clock && slices.Contains(f.Nodes, id) {
+		if r.nemesis.active[i] && f.Kind == plan.Clock && slices.Contains(f.Nodes, id) {
 			offset, drift = f.Offset, float64(f.Percent)/100
 		}
 	}
@@ -200,7 +210,7 @@ func (r *run) applyClock(id string) {
 func (r *run) cut() {
 	r.c.Heal()
 	for i, f := range r.plan.Faults {
-		if !r.nemesis.active[i] || f.Kind != Cut && f.Kind != ZoneCut && f.Kind != OneWay {
+		if !r.nemesis.active[i] || f.Kind != plan.Cut && f.Kind != plan.ZoneCut && f.Kind != plan.OneWay {
 			continue
 		}
 		for _, a := range f.Nodes {
@@ -209,7 +219,7 @@ func (r *run) cut() {
 					continue
 				}
 				r.c.CutLinks(sim.Link{From: a, To: b})
-				if f.Kind != OneWay {
+				if f.Kind != plan.OneWay {
 					r.c.CutLinks(sim.Link{From: b, To: a})
 				}
 			}

@@ -3,9 +3,11 @@ package storm
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"dynamo/node/sim"
+	"dynamo/node/sim/plan"
 	"dynamo/node/store"
 )
 
@@ -34,10 +36,52 @@ func (r *run) crash(ctx context.Context, percent int, ids ...string) error {
 	return ctx.Err()
 }
 
+// start boots all nodes but those that come late, and waits until they are ready.
+func (r *run) start(ctx context.Context) error {
+	if i := slices.IndexFunc(r.plan.Faults, func(f plan.Fault) bool { return f.Kind == plan.Late }); i >= 0 {
+		r.nemesis.active[i] = true
+		r.report.Faults[plan.Late]++
+	}
+	if err := r.boot(ctx); err != nil {
+		return err
+	}
+	for _, id := range r.ids() {
+		if n := r.c.Node(id); n != nil {
+			select {
+			case <-n.Ready():
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+	return nil
+}
+
+// awaitLeavers goes on until the nodes that left are back, with nothing else wrong, so that the others might forget what they
+// must not.
+func (r *run) awaitLeavers(ctx context.Context) error {
+	var back time.Duration
+	leave := map[int]bool{}
+	for i, f := range r.plan.Faults {
+		if r.nemesis.active[i] && f.Kind == plan.Leave {
+			back, leave[i] = max(back, f.At+f.For), true
+		}
+	}
+	if back == 0 {
+		return nil
+	}
+	r.nemesis.active = leave
+	r.apply()
+	if err := r.boot(ctx); err != nil {
+		return err
+	}
+	return r.until(ctx, back)
+}
+
 // boot starts the nodes that are down and that no active fault holds down.
 func (r *run) boot(ctx context.Context) error {
 	for _, id := range r.ids() {
-		if r.c.Node(id) != nil || r.hits(id, Kill, ZoneKill, Blackout, Restart, BootKill, Wipe, FlipTables, FlipLogs, OldDisk) {
+		if r.c.Node(id) != nil || r.hits(id, plan.Kill, plan.ZoneKill, plan.Blackout, plan.Restart, plan.BootKill, plan.Wipe, plan.FlipTables, plan.FlipLogs, plan.OldDisk, plan.Late, plan.Leave) {
 			continue
 		}
 		if err := r.bootOne(ctx, id); err != nil {
@@ -55,7 +99,7 @@ func (r *run) bootOne(ctx context.Context, id string) error {
 	err := r.c.Boot(ctx, id)
 	switch {
 	case err == nil:
-	case r.hits(id, SyncError, ReadError, NoSpace):
+	case r.hits(id, plan.SyncError, plan.ReadError, plan.NoSpace):
 		r.note("%s does not boot: %v", id, err)
 		return nil
 	case errors.Is(err, store.ErrUnusable) && r.nemesis.damaged[id]:
@@ -84,7 +128,7 @@ func (r *run) revive(ctx context.Context, id string) error {
 	r.note("restart %s", id)
 	percent := 0
 	for i, f := range r.plan.Faults {
-		if r.nemesis.active[i] && f.Kind == SyncError && f.Nodes[0] == id {
+		if r.nemesis.active[i] && f.Kind == plan.SyncError && f.Nodes[0] == id {
 			percent = f.Percent
 			delete(r.nemesis.active, i)
 		}
@@ -97,7 +141,7 @@ func (r *run) revive(ctx context.Context, id string) error {
 }
 
 // bounce takes the power from a node and gives it back, again and again.
-func (r *run) bounce(ctx context.Context, f Fault) error {
+func (r *run) bounce(ctx context.Context, f plan.Fault) error {
 	for i := range 3 + f.Percent%3 {
 		if err := r.crash(ctx, f.Percent, f.Nodes...); err != nil {
 			return err
@@ -113,12 +157,12 @@ func (r *run) bounce(ctx context.Context, f Fault) error {
 }
 
 // killBoot takes the power from a node, and again while it boots.
-func (r *run) killBoot(ctx context.Context, f Fault) error {
+func (r *run) killBoot(ctx context.Context, f plan.Fault) error {
 	id := f.Nodes[0]
 	if err := r.crash(ctx, f.Percent, id); err != nil {
 		return err
 	}
-	if r.hits(id, SyncError, ReadError, NoSpace) {
+	if r.hits(id, plan.SyncError, plan.ReadError, plan.NoSpace) {
 		return nil
 	}
 	early, err := r.c.CrashInBoot(ctx, id, f.Percent, 100*(f.Percent%2))
@@ -144,17 +188,17 @@ func (r *run) copyDisk(_ context.Context, i int) error {
 const oldestBackup = settleAfter / 2
 
 // lose takes a copy away once everything is whole: what was acknowledged lies on W disks, and on one alone from then on.
-func (r *run) lose(ctx context.Context, f Fault, i int) error {
+func (r *run) lose(ctx context.Context, f plan.Fault, i int) error {
 	r.hold()
 	defer r.release()
 	if err := r.becomeWhole(ctx); err != nil {
 		return err
 	}
-	if b := r.nemesis.backups[i]; f.Kind == OldDisk && (b.disk == nil || r.since()-b.at > oldestBackup) {
+	if b := r.nemesis.backups[i]; f.Kind == plan.OldDisk && (b.disk == nil || r.since()-b.at > oldestBackup) {
 		r.note("there is no backup of %s, or it is too old to be used", f.Nodes[0])
 		return nil
 	}
-	if f.Kind == FlipLogs && r.since() > oldestBackup {
+	if f.Kind == plan.FlipLogs && r.since() > oldestBackup {
 		r.note("the log of %s may be too long to be damaged", f.Nodes[0])
 		return nil
 	}
@@ -162,7 +206,7 @@ func (r *run) lose(ctx context.Context, f Fault, i int) error {
 	r.report.Faults[f.Kind]++
 	r.nemesis.active[i] = true
 	id := f.Nodes[0]
-	if f.Kind == FlipLogs && f.Percent%2 == 0 {
+	if f.Kind == plan.FlipLogs && f.Percent%2 == 0 {
 		if err := r.c.Stop(ctx, id); err != nil {
 			return err
 		}
@@ -170,14 +214,14 @@ func (r *run) lose(ctx context.Context, f Fault, i int) error {
 		return err
 	}
 	switch f.Kind {
-	case Wipe:
+	case plan.Wipe:
 		r.c.Wipe(id)
-	case OldDisk:
+	case plan.OldDisk:
 		b := r.nemesis.backups[i]
 		r.note("%s goes back to its disk of %v", id, b.at)
 		r.c.Restore(id, b.disk)
-	case FlipTables, FlipLogs:
-		suffix := map[FaultKind]string{FlipTables: ".sst", FlipLogs: ".log"}[f.Kind]
+	case plan.FlipTables, plan.FlipLogs:
+		suffix := map[plan.Kind]string{plan.FlipTables: ".sst", plan.FlipLogs: ".log"}[f.Kind]
 		n, err := r.c.Flip(id, suffix)
 		r.note("%d bits of %s are turned round", n, id)
 		r.nemesis.damaged[id] = true
@@ -189,17 +233,17 @@ func (r *run) lose(ctx context.Context, f Fault, i int) error {
 func (r *run) applyDisk(id string) {
 	fault := sim.Healthy
 	switch {
-	case r.hits(id, NoSpace):
+	case r.hits(id, plan.NoSpace):
 		fault = sim.NoSpace
-	case r.hits(id, SyncError):
+	case r.hits(id, plan.SyncError):
 		fault = sim.FailSync
-	case r.hits(id, ReadError):
+	case r.hits(id, plan.ReadError):
 		fault = sim.FailRead
 	}
 	r.c.FailDisk(id, fault)
-	if r.plan.has(DiskFull, NoSpace) {
+	if r.plan.Has(plan.DiskFull, plan.NoSpace) {
 		free := int64(roomy)
-		if r.hits(id, DiskFull) {
+		if r.hits(id, plan.DiskFull) {
 			free = low
 		}
 		r.c.SetFree(id, free)

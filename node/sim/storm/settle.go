@@ -22,7 +22,7 @@ const settlePatience = 45 * time.Second
 // tombstones are left, no siblings that a lawful resolver merges, and no actors in contexts that write no more.
 func (r *run) settle(ctx context.Context) error {
 	began, k, why := r.since(), name{}, ""
-	for r.since()-began < settleAfter+settlePatience+r.plan.skew() {
+	for r.since()-began < settleAfter+settlePatience+r.plan.Skew() {
 		if err := r.until(ctx, r.since()+time.Second); err != nil {
 			return err
 		}

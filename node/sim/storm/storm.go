@@ -18,12 +18,13 @@ import (
 	"dynamo/node/config"
 	"dynamo/node/sim"
 	"dynamo/node/sim/history"
+	"dynamo/node/sim/plan"
 	"dynamo/resolver"
 )
 
 // Request is what a run is asked for; it determines all of it.
 type Request struct {
-	Plan Plan
+	Plan plan.Plan
 	// Resolver is a user's module, to be tried in a keyspace of its own; empty: none.
 	Resolver []byte `json:",omitempty"`
 }
@@ -87,7 +88,7 @@ type Watched struct {
 
 // Report is what came of a run.
 type Report struct {
-	Plan Plan
+	Plan plan.Plan
 	// Simulated is how long the run took on the cluster's clock.
 	Simulated time.Duration
 	// Counts are those of all workloads together.
@@ -97,7 +98,7 @@ type Report struct {
 	// Watched is what the watcher saw of the nodes' disks.
 	Watched Watched
 	// Faults counts what was done, by kind.
-	Faults map[FaultKind]int
+	Faults map[plan.Kind]int
 	// SetAside counts databases that were unusable after damage.
 	SetAside   int
 	Violations []Violation
@@ -108,7 +109,7 @@ type Report struct {
 // run is one run. It belongs to the goroutine of Run, but for book and gate.
 type run struct {
 	o     Options
-	plan  Plan
+	plan  plan.Plan
 	c     *sim.Cluster
 	began time.Time
 	book  *book
@@ -120,7 +121,8 @@ type run struct {
 	limits    config.Limits
 	watcher   *watcher
 	// dropped belongs to the administrator until the clients have ended.
-	dropped drop
+	dropped   drop
+	resolvers binder
 	// gate has a token for each client: one is taken for each call, and whoever takes all holds the clients. It is a
 	// channel because a goroutine that waits for a lock keeps virtual time from passing.
 	gate   chan struct{}
@@ -207,7 +209,7 @@ const lawRounds = 1
 
 // Run plays a plan and checks the promises.
 func Run(ctx context.Context, o Options) (Report, error) {
-	r := &run{o: o, plan: o.Plan, began: o.Now(), book: newBook(), report: Report{Plan: o.Plan, Faults: map[FaultKind]int{}, Workloads: map[string]Counts{}}, fatal: make(chan string, 64)}
+	r := &run{o: o, plan: o.Plan, began: o.Now(), book: newBook(), report: Report{Plan: o.Plan, Faults: map[plan.Kind]int{}, Workloads: map[string]Counts{}}, fatal: make(chan string, 64)}
 	before := use()
 	defer time.AfterFunc(o.Plan.Length+overdue, stuck).Stop()
 	r.log.digest = sha256.New()
@@ -228,7 +230,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		Fatal: r.died, PauseNetworkOnly: runtime.GOARCH != "wasm", LawRounds: lawRounds,
 	})
 	r.arm()
-	if err := r.c.StartAll(ctx); err != nil {
+	if err := r.start(ctx); err != nil {
 		return r.report, errors.Join(err, r.c.Close(ctx))
 	}
 	if err := r.prepare(ctx); err != nil {
@@ -239,6 +241,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	var wg sync.WaitGroup
 	working, stop := context.WithCancel(ctx)
 	r.watcher.start(ctx)
+	r.resolvers = newBinder(working, &wg)
 	r.clients(working, &wg)
 	r.administer(working, &wg)
 	err := r.play(ctx)
@@ -253,9 +256,9 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		err = closing
 	}
 	r.report.Simulated = r.since()
+	r.count()
 	r.leaks(ctx, before)
 	r.report.Digest = hex.EncodeToString(r.log.digest.Sum(nil))
-	r.count()
 	return r.report, err
 }
 

@@ -22,8 +22,8 @@ func (c *client) settleOpen(k name) bool {
 }
 
 // addElement adds to a set: read, add, write; now and then without the reading.
-func (c *client) addElement(ctx context.Context) {
-	k, e := c.shared(sets), c.unique()
+func (c *client) addElement(ctx context.Context, keyspace string) {
+	k, e := c.shared(keyspace), c.unique()
 	if c.rng.IntN(4) == 0 {
 		c.blind(ctx, k, e, c.marshal(k, []string{e}))
 		return
@@ -107,7 +107,7 @@ func (c *client) tryOld(ctx context.Context, k name, r reading) bool {
 	if !kept && r.a.Token != "" && c.rng.IntN(8) == 0 {
 		c.old[k] = r
 	}
-	if !kept || c.since()-was.ended < contextLifetime+clockSlack+c.plan.skew() {
+	if !kept || c.since()-was.ended < contextLifetime+clockSlack+c.plan.Skew() {
 		return false
 	}
 	delete(c.old, k)

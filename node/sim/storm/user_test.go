@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"dynamo/node/sim/plan"
 	"dynamo/plugins"
 	"dynamo/resolver/laws"
 )
@@ -43,7 +44,7 @@ func TestUsersResolver(t *testing.T) {
 		"lawful":   {lawful, ""},
 		"unlawful": {echo(t), "the resolver is lawful"},
 	} {
-		r := storm(t, Request{Plan: Draw(7, 3, 10*time.Second), Resolver: c.module})
+		r := storm(t, Request{Plan: plan.Draw(7, 3, 10*time.Second), Resolver: c.module})
 		if w := r.Workloads[user]; w.Acked == 0 || w.Reads == 0 {
 			t.Errorf("%s: nobody used it: %+v", name, w)
 		}

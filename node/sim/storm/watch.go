@@ -147,13 +147,15 @@ func (w *watcher) look() {
 		}
 		d := n.Disk()
 		now := w.nodes[id]
-		w.actors[store.Identity{Node: d.Identity().Node, Incarnation: d.Identity().Incarnation}] = true
+		disk := store.Identity{Node: d.Identity().Node, Incarnation: d.Identity().Incarnation}
+		w.actors[disk] = true
 		if now == nil || now.node != n {
-			// After anything but a clean stop a node may have lost what was never acknowledged.
-			if now == nil || !d.CleanBoot() || now.disk.Node != d.Identity().Node || now.disk.Boot+1 != d.Identity().Boot {
+			// After anything but a clean stop a node may have lost what was never acknowledged. A boot that was over before
+			// anybody looked has left another incarnation behind.
+			if now == nil || !d.CleanBoot() || now.disk != disk {
 				now = &watched{looked: -settleAfter, roots: map[store.TreeID]merkle.Digest{}, held: map[store.TreeID]map[string]*held{}}
 			}
-			now.node, now.disk = n, d.Identity()
+			now.node, now.disk = n, disk
 			w.nodes[id] = now
 		}
 		w.lookAtCopies(id, now, d)
@@ -243,7 +245,7 @@ func (w *watcher) copy(id string, k keyID, h *held, r store.Record, looked time.
 			}
 		}
 	}
-	quiet := w.since()-h.changed+w.plan.skew() >= settleAfter-2*watchEvery-clockSlack
+	quiet := w.since()-h.changed+w.plan.Skew() >= settleAfter-2*watchEvery-clockSlack
 	for _, s := range h.object.Context {
 		switch n := o.Context.Counter(s.Actor); {
 		case n == 0 && quiet: // forgotten by a settle round

@@ -13,6 +13,7 @@ import (
 	"dynamo/node/coordinator"
 	"dynamo/node/record"
 	"dynamo/node/sim/history"
+	"dynamo/node/sim/plan"
 )
 
 // bench is a run without a cluster, at a time of its own.
@@ -27,7 +28,7 @@ type bench struct {
 
 func newBench(keyspace string, policy config.Policy) *bench {
 	b := &bench{now: time.Unix(1000, 0), copies: map[string]*held{}, key: keyID{cluster.KeyspaceID(keyspace, 1), "k"}}
-	b.run = &run{o: Options{Now: func() time.Time { return b.now }}, began: b.now, plan: Plan{Nodes: 3}, book: newBook()}
+	b.run = &run{o: Options{Now: func() time.Time { return b.now }}, began: b.now, plan: plan.Plan{Nodes: 3}, book: newBook()}
 	b.log.digest = sha256.New()
 	b.workloads = []workload{{keyspace: keyspace, policy: policy}}
 	b.w = b.newWatcher()

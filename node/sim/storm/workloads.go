@@ -12,6 +12,7 @@ import (
 	"dynamo/node/config"
 	"dynamo/node/coordinator"
 	"dynamo/node/sim/history"
+	"dynamo/node/sim/plan"
 )
 
 // The keyspaces of runs.
@@ -24,6 +25,7 @@ const (
 	tagged   = "tagged"   // sets that can remove, through a resolver
 	fleeting = "fleeting" // like plain, dropped and created again in the middle
 	user     = "user"     // whatever a user's resolver makes of its samples
+	lawless  = "lawless"  // like sets, with a resolver that loses elements for a time
 )
 
 // workload is one way of using the store: a keyspace, what clients do with it and how it is judged.
@@ -46,7 +48,7 @@ func (r *run) drawWorkloads() []workload {
 		{newest, config.PolicyLWW, "", history.Newest, padded, (*client).overwrite},
 	}
 	merged := []workload{
-		{sets, config.PolicyResolver, "set-union", history.Union, elements, (*client).addElement},
+		{sets, config.PolicyResolver, "set-union", history.Union, elements, func(c *client, ctx context.Context) { c.addElement(ctx, sets) }},
 		{carts, config.PolicyResolver, "cart", history.Siblings, cartWrites, (*client).shop},
 		{counters, config.PolicyResolver, "pn-counter", history.Counter, counted, (*client).count},
 		{tagged, config.PolicyResolver, "or-set", history.Observed, tags, (*client).tag},
@@ -59,6 +61,9 @@ func (r *run) drawWorkloads() []workload {
 	}
 	if rand.New(rand.NewPCG(r.plan.Seed, 0x737472)).IntN(3) == 0 { // of its own: the other workloads are as they were without it
 		out = append(out, workload{strict, config.PolicySiblings, "", history.Siblings, padded, (*client).workStrictly})
+	}
+	if r.plan.Has(plan.Unlawful) {
+		out = append(out, workload{lawless, config.PolicyResolver, "set-union", history.Any, elements, func(c *client, ctx context.Context) { c.addElement(ctx, lawless) }})
 	}
 	if len(r.o.Resolver) > 0 {
 		out = append(out, workload{user, config.PolicyResolver, user, history.Any, whole, (*client).useResolver})
@@ -108,7 +113,7 @@ func pad(name string, size int) []byte {
 	if size <= len(name) {
 		return []byte(name)
 	}
-	return []byte(name + strings.Repeat("."+name, size/(len(name)+1)))
+	return []byte(name + strings.Repeat("."+name, size/(len(name)+1)))[:size]
 }
 
 // padded is the name in a value made by pad.

@@ -1,4 +1,5 @@
-package storm
+// Package plan decides before a run what goes wrong in it, and looks for the smallest plan that is still broken.
+package plan
 
 import (
 	"cmp"
@@ -9,61 +10,74 @@ import (
 	"time"
 )
 
-// FaultKind is what goes wrong.
-type FaultKind string
+// Kind is what goes wrong.
+type Kind string
 
 // The kinds. What begins at At ends at At+For.
 const (
 	// Cut parts Nodes from all others.
-	Cut FaultKind = "cut"
+	Cut Kind = "cut"
 	// ZoneCut is Cut of all nodes of a zone.
-	ZoneCut FaultKind = "zone-cut"
+	ZoneCut Kind = "zone-cut"
 	// OneWay swallows all that Nodes send, not what they are sent.
-	OneWay FaultKind = "one-way"
+	OneWay Kind = "one-way"
 	// Kill takes the power from a node: of what was not synced Percent survives, in pieces.
-	Kill FaultKind = "kill"
+	Kill Kind = "kill"
 	// ZoneKill is Kill of all nodes of a zone, Blackout of all nodes.
-	ZoneKill FaultKind = "zone-kill"
-	Blackout FaultKind = "blackout"
+	ZoneKill Kind = "zone-kill"
+	Blackout Kind = "blackout"
 	// Restart stops a node in good order.
-	Restart FaultKind = "restart"
+	Restart Kind = "restart"
 	// Bounce takes the power from a node and gives it back, several times within a second.
-	Bounce FaultKind = "bounce"
+	Bounce Kind = "bounce"
 	// BootKill takes the power from a node, and again while it boots, after Percent writes and syncs of its disk.
-	BootKill FaultKind = "boot-kill"
+	BootKill Kind = "boot-kill"
 	// Pause makes nodes stand still: what they send, are sent and log is held, and delivered in the end.
-	Pause FaultKind = "pause"
+	Pause Kind = "pause"
 	// Weather makes the whole network slow and bad: messages are late by Percent milliseconds at the most, one of 20 is lost, one
 	// of 20 arrives twice.
-	Weather FaultKind = "weather"
+	Weather Kind = "weather"
 	// Slow makes messages to and from Nodes late by Percent milliseconds at the least and twice that at the most.
-	Slow FaultKind = "slow"
+	Slow Kind = "slow"
 	// Reorder makes every third message to and from Nodes late by ten times Percent milliseconds.
-	Reorder FaultKind = "reorder"
+	Reorder Kind = "reorder"
 	// Clock restarts Nodes with clocks that are off by Offset, and by Percent percent from then on.
-	Clock FaultKind = "clock"
+	Clock Kind = "clock"
 	// SyncError makes syncs of the log of a node fail, until it stops and is booted again; of what was not synced Percent
 	// survives.
-	SyncError FaultKind = "sync-error"
+	SyncError Kind = "sync-error"
 	// ReadError makes reads of tables fail.
-	ReadError FaultKind = "read-error"
+	ReadError Kind = "read-error"
 	// DiskFull leaves nothing of a disk to write to but the reserve that a node keeps.
-	DiskFull FaultKind = "disk-full"
+	DiskFull Kind = "disk-full"
 	// NoSpace leaves nothing at all: writes fail, and the node does not boot before the end.
-	NoSpace FaultKind = "no-space"
+	NoSpace Kind = "no-space"
 	// Wipe kills a node and gives it an empty disk. Everything is whole before, as it is for the next ones, which lose a
 	// copy, too.
-	Wipe FaultKind = "wipe"
+	Wipe Kind = "wipe"
 	// FlipTables turns a bit round in each table of a node, FlipLogs in each log.
-	FlipTables FaultKind = "flip-tables"
-	FlipLogs   FaultKind = "flip-logs"
+	FlipTables Kind = "flip-tables"
+	FlipLogs   Kind = "flip-logs"
 	// OldDisk kills a node and gives it the disk that it had at half of At.
-	OldDisk FaultKind = "old-disk"
+	OldDisk Kind = "old-disk"
+	// Upgrade binds another version of a resolver, of the same meaning, by one of the ways that there are for that.
+	Upgrade Kind = "upgrade"
+	// Failing binds a version that fails for some values: it traps, or burns all its fuel. A sound one takes its place when
+	// that ends.
+	Failing Kind = "failing-resolver"
+	// Unlawful tries to bind a version whose results depend on the order of siblings, and then binds it against the advice
+	// of the law check. A sound one takes its place when that ends.
+	Unlawful Kind = "unlawful-resolver"
+	// Late keeps a minority of the nodes from being there at all before At: they boot then, for the first time. Only the
+	// first one of a plan counts.
+	Late Kind = "late"
+	// Leave stops a node in good order for so long that others may forget what was deleted, if they are not to wait for it.
+	Leave Kind = "leave"
 )
 
 // Fault is one thing that goes wrong.
 type Fault struct {
-	Kind    FaultKind
+	Kind    Kind
 	At, For time.Duration
 	// Nodes are hit.
 	Nodes   []string `json:",omitempty"`
@@ -102,20 +116,22 @@ type Plan struct {
 	Faults []Fault
 }
 
-// has reports whether a fault of one of the kinds is planned.
-func (p Plan) has(kinds ...FaultKind) bool {
+// Has reports whether a fault of one of the kinds is planned.
+func (p Plan) Has(kinds ...Kind) bool {
 	return slices.ContainsFunc(p.Faults, func(f Fault) bool { return slices.Contains(kinds, f.Kind) })
 }
 
 // StaysOpen reports whether a store may be left that cannot be closed, because its log failed: pebble's goroutines stay,
 // as they do until the process ends.
-func StaysOpen(p Plan) bool { return p.has(SyncError, NoSpace, FlipTables, FlipLogs, BootKill) }
+func (p Plan) StaysOpen() bool {
+	return p.Has(SyncError, ReadError, NoSpace, FlipTables, FlipLogs, BootKill)
+}
 
 // Skewed reports whether clocks go wrong, so that the newest value may be another than the last that was written.
-func (p Plan) Skewed() bool { return p.has(Clock) }
+func (p Plan) Skewed() bool { return p.Has(Clock) }
 
-// skew bounds how far clocks go apart, and jump: so much earlier or later a node may take a time to be past.
-func (p Plan) skew() time.Duration {
+// Skew bounds how far clocks go apart, and jump: so much earlier or later a node may take a time to be past.
+func (p Plan) Skew() time.Duration {
 	var most, least, drift time.Duration
 	for _, f := range p.Faults {
 		if f.Kind == Clock {
@@ -132,7 +148,7 @@ func Draw(seed uint64, nodes int, length time.Duration) Plan {
 }
 
 // DrawOf is Draw with faults of some kinds only, if any are given; one that is given twice is twice as frequent.
-func DrawOf(seed uint64, nodes int, length time.Duration, only []FaultKind) Plan {
+func DrawOf(seed uint64, nodes int, length time.Duration, only []Kind) Plan {
 	r := rand.New(rand.NewPCG(seed, 0x706c616e))
 	if nodes == 0 {
 		nodes = 3 + r.IntN(5)
@@ -141,18 +157,16 @@ func DrawOf(seed uint64, nodes int, length time.Duration, only []FaultKind) Plan
 	if r.IntN(5) == 0 { // a crowd is dear to simulate
 		p.Pause, p.Keys = 150*time.Millisecond, 2+r.IntN(8)
 	}
-	// A table that is damaged while other things go wrong ends in a database that has to be set aside, and pebble, which
-	// repeats its failing compactions without a pause, in a virtual time that stands still.
-	kinds := slices.DeleteFunc(Kinds(), func(k FaultKind) bool { return k == FlipTables })
+	kinds := Kinds()
 	if r.IntN(4) > 0 { // in most runs clocks are right, so that more can be asked of them
-		kinds = slices.DeleteFunc(kinds, func(k FaultKind) bool { return k == Clock })
+		kinds = slices.DeleteFunc(kinds, func(k Kind) bool { return k == Clock })
 	}
 	if len(only) > 0 {
 		kinds = only
 	}
 	for t := between(r, 0, 3*time.Second); t < length; t += between(r, 100*time.Millisecond, 4*time.Second) {
 		f := Fault{Kind: kinds[r.IntN(len(kinds))], At: t, For: between(r, 100*time.Millisecond, 8*time.Second)}
-		f.draw(r, nodes)
+		f.Draw(r, nodes)
 		p.Faults = append(p.Faults, f)
 	}
 	slices.SortStableFunc(p.Faults, func(a, b Fault) int { return cmp.Compare(a.At, b.At) })
@@ -163,17 +177,18 @@ func between(r *rand.Rand, a, b time.Duration) time.Duration {
 	return a + time.Duration(r.Int64N(int64(b-a)))
 }
 
-// Kinds lists the kinds, some of them twice. ReadError is not among them: a node whose tables cannot be read answers
-// internal errors, and pebble repeats a compaction that fails without a pause, in which virtual time stands still.
-func Kinds() []FaultKind {
-	return []FaultKind{
+// Kinds lists the kinds, some of them twice. ReadError is for plans that ask for it: pebble repeats a compaction that fails
+// without a pause, up to a thousand times before the node stops, and no virtual time passes meanwhile.
+func Kinds() []Kind {
+	return []Kind{
 		Cut, Cut, OneWay, Kill, Kill, Kill, Restart, Weather, Wipe, Pause, Pause, Slow, Reorder, Clock, SyncError, DiskFull,
 		NoSpace, FlipTables, FlipLogs, OldDisk, ZoneCut, ZoneKill, Blackout, Bounce, BootKill,
+		Upgrade, Failing, Unlawful, Late, Leave,
 	}
 }
 
-// draw decides whom a fault hits and how hard.
-func (f *Fault) draw(r *rand.Rand, nodes int) {
+// Draw decides whom a fault hits and how hard.
+func (f *Fault) Draw(r *rand.Rand, nodes int) {
 	hit := 1
 	switch f.Kind {
 	case Cut, OneWay, Slow, Reorder, Pause:
@@ -184,7 +199,9 @@ func (f *Fault) draw(r *rand.Rand, nodes int) {
 		}
 	case Blackout:
 		hit = nodes
-	case Weather:
+	case Late:
+		hit = 1 + r.IntN(max(1, (nodes-1)/2))
+	case Weather, Upgrade, Failing, Unlawful:
 		hit = 0
 	case Clock, DiskFull:
 		hit = 1 + r.IntN(nodes)
@@ -197,8 +214,10 @@ func (f *Fault) draw(r *rand.Rand, nodes int) {
 		f.Percent, f.Offset = r.IntN(21)-10, between(r, -5*time.Minute, 5*time.Minute)
 	case BootKill:
 		f.Percent = 1 + r.IntN(60)
-	case Cut, OneWay, ZoneCut, Restart, Pause, ReadError, DiskFull, NoSpace, Wipe, OldDisk:
+	case Cut, OneWay, ZoneCut, Restart, Pause, ReadError, DiskFull, NoSpace, Wipe, OldDisk, Late:
 		f.Percent = 0
+	case Leave:
+		f.Percent, f.For = 0, between(r, 19*time.Second, 26*time.Second)
 	}
 	if f.Kind == ZoneCut || f.Kind == ZoneKill {
 		for i := r.IntN(3); i < nodes; i += 3 { // as sim.Config deals out zones

@@ -1,4 +1,4 @@
-package storm
+package plan
 
 import "slices"
 
