@@ -9,6 +9,17 @@ func (n *Network) ClearLinks() {
 	clear(n.mu.links)
 }
 
+// Kill takes a node off the network at once, as when its power goes: nothing that it does from now on is seen, though its
+// program may take its time to end.
+func (n *Network) Kill(node string) {
+	n.mu.Lock()
+	e := n.mu.endpoints[node]
+	n.mu.Unlock()
+	if e != nil {
+		e.fallSilent()
+	}
+}
+
 // Hold keeps back all that the node sends and is sent, until Release; then it arrives, in an order of its own.
 func (n *Network) Hold(node string) {
 	n.mu.Lock()

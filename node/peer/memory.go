@@ -265,6 +265,13 @@ func (e *Endpoint) Stats() Stats { return e.counters.stats() }
 // Close takes the node off the network: its calls and those to it fail with ErrUnreachable, the
 // contexts of the requests it is handling end, and it waits for them. It may be called more than once.
 func (e *Endpoint) Close() error {
+	e.fallSilent()
+	e.group.wg.Wait()
+	return nil
+}
+
+// fallSilent does what Close does and does not wait.
+func (e *Endpoint) fallSilent() {
 	e.group.close()
 	n := e.n
 	n.mu.Lock()
@@ -283,8 +290,6 @@ func (e *Endpoint) Close() error {
 		x.settle(outcome{how: broken})
 	}
 	e.mu.Unlock()
-	e.group.wg.Wait()
-	return nil
 }
 
 // exchange is one call on its way through the network.

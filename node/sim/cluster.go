@@ -177,6 +177,7 @@ func (c *Cluster) Node(id string) *node.Node {
 // pieces. Start boots it again. A pause ends with it.
 func (c *Cluster) Crash(ctx context.Context, id string, unsyncedPercent int) error {
 	before := c.disks[id]
+	c.Network.Kill(id) // before the disk is as it will be: what it acknowledges from now on is not there
 	after := before.replaced(before.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: unsyncedPercent, RNG: c.dice()}))
 	err := c.stop(ctx, id)
 	before.die()

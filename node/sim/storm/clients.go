@@ -77,6 +77,9 @@ func (c *client) call(ctx context.Context, k name, o history.Operation, f reques
 		a, err = f(ctx, n.Requests())
 		cancel()
 		o.Outcome, o.Answer = c.classify(k, o, err)
+		if c.c.Node(o.Node) != n { // its answers ended with its power, whatever it did after
+			o.Outcome, o.Answer = history.Unknown, "the connection broke"
+		}
 	}
 	o.Took = c.since() - o.At
 	if o.Kind == history.Get && o.Outcome == history.Acked {
