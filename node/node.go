@@ -193,6 +193,7 @@ func (n *Node) openCluster() error {
 }
 
 func (n *Node) openPeers() error {
+	n.flights = replica.NewFlights(uint64(n.o.Now().UnixMicro()))
 	t, err := n.o.Transport(peer.Options{
 		Addr: n.self.Peer, Hello: n.hello, Secret: n.o.Cluster.Secret, Address: n.peerAddress, Handler: n,
 		Admit: n.admit, OnRefused: n.refused, Logger: n.log, Rand: n.o.Rand, Now: n.o.Now,
@@ -209,7 +210,6 @@ func (n *Node) openPeers() error {
 
 func (n *Node) openRequests() error {
 	limits := n.o.Cluster.Limits
-	n.flights = replica.NewFlights(uint64(n.o.Now().UnixMicro()))
 	n.replica = replica.New(replica.Options{
 		Self: n.o.ID, Store: n.store, Trees: n.store, Flights: n.flights, Settler: n.settler, View: n.state.View,
 		Limits: limits, Now: n.o.Now, Logger: n.log, Room: n.room,

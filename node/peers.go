@@ -9,6 +9,7 @@ import (
 	"dynamo/node/cluster"
 	"dynamo/node/coordinator"
 	"dynamo/node/peer"
+	"dynamo/node/replica"
 	"dynamo/node/ring"
 	"dynamo/node/store"
 	"dynamo/node/wire"
@@ -148,6 +149,9 @@ func (g guarded) Call(ctx context.Context, node string, m wire.Message) (wire.Me
 	reply, err := g.Transport.Call(ctx, node, m)
 	if r, ok := errors.AsType[*peer.Refused](err); ok {
 		g.n.refused(r)
+	}
+	if least, ok := replica.Fenced(err); ok {
+		g.n.flights.Raise(least)
 	}
 	return reply, err
 }

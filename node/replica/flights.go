@@ -24,7 +24,7 @@ type Flights struct {
 }
 
 // NewFlights counts from a generation above all that an earlier life of this node may have used, as the
-// time in microseconds is.
+// time in microseconds is, unless the clock was set back: then peers tell, see [Fenced].
 func NewFlights(first uint64) *Flights {
 	f := &Flights{}
 	f.mu.generation = max(first, 1)
@@ -97,7 +97,8 @@ func (f *Flights) older(next uint64) (bool, <-chan struct{}) {
 	return false, nil
 }
 
-// Raise makes the generation of new flights at least g: a peer has seen a later one of this node.
+// Raise makes the generation of new flights at least g: a peer has seen a later one of this node. Those under way stay as
+// they are.
 func (f *Flights) Raise(g uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

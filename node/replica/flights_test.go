@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -79,6 +80,22 @@ func TestFenceRefusesOldObjects(t *testing.T) {
 	for _, ok := range []error{apply("n2", 100), apply("n3", 1)} {
 		if ok != nil {
 			t.Fatal(ok)
+		}
+	}
+}
+
+func TestFencedTellsWhatWouldPass(t *testing.T) {
+	var r Replica
+	r.fence.raise("n1", 41)
+	if least, ok := Fenced(fmt.Errorf("asking n2: %w", r.admit("n1", 40))); !ok || least != 41 {
+		t.Errorf("%d, %t", least, ok)
+	}
+	for _, err := range []error{
+		nil, r.admit("n1", 41), errors.New("fenced, the least is 5"), &peer.Error{Code: CodeFenced}, &peer.Error{Code: CodeFenced, Detail: leastIs + "-1"},
+		&peer.Error{Code: CodeFenced, Detail: leastIs + "18446744073709551615"}, &peer.Error{Code: "other", Detail: leastIs + "5"},
+	} {
+		if least, ok := Fenced(err); ok {
+			t.Errorf("%v: %d", err, least)
 		}
 	}
 }

@@ -2,7 +2,10 @@ package replica
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"dynamo/node/causal"
@@ -20,7 +23,26 @@ func (r *Replica) admit(from string, generation uint64) error {
 	if ok {
 		return nil
 	}
-	return &peer.Error{Code: CodeFenced, Detail: fmt.Sprintf("generation %d of node %s has ended, the least is %d", generation, from, least), Retryable: true}
+	return &peer.Error{Code: CodeFenced, Detail: fmt.Sprintf("generation %d of node %s has ended"+leastIs+"%d", generation, from, least), Retryable: true}
+}
+
+// leastIs stands before the generation that would pass.
+const leastIs = ", the least is "
+
+// maxGeneration is more than any clock shows in this millennium, in microseconds.
+const maxGeneration = 1 << 56
+
+// Fenced returns the least generation that would have passed, if err says that another node has fenced this one off. Where
+// it is above all of this life, a life before this one had reached it, by a clock that has been set back since: what this
+// life takes in hand is later all the same, and may say so by [Flights.Raise].
+func Fenced(err error) (least uint64, ok bool) {
+	e, ok := errors.AsType[*peer.Error](err)
+	if !ok || e.Code != CodeFenced {
+		return 0, false
+	}
+	_, text, _ := strings.Cut(e.Detail, leastIs)
+	least, err = strconv.ParseUint(text, 10, 64)
+	return least, err == nil && least < maxGeneration
 }
 
 // SettleFence refuses from now on what other nodes took in hand before the generations given, waits for

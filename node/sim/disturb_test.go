@@ -153,6 +153,28 @@ func TestWrongClock(t *testing.T) {
 	}, keyspace("notes", config.PolicyLWW))
 }
 
+// TestClockSetBackIsNotFencedOff: a node that comes back with an earlier clock is taken for older than itself by settle
+// rounds, until it hears so.
+func TestClockSetBackIsNotFencedOff(t *testing.T) {
+	inTunedBubble(t, 3, 46, settling, func(t *testing.T, ctx context.Context, c *Cluster) {
+		all := coordinator.Options{W: coordinator.QuorumAll, PrimariesOnly: true}
+		put(t, ctx, c, "n1", "notes", "k", "v", "", all)
+		put(t, ctx, c, "n1", "notes", "k", "", "", all)
+		within(t, 10*time.Minute, "the tombstone is still there", func() bool { return copiesOf(c, "notes") == 0 })
+		if err := c.Stop(ctx, "n1"); err != nil {
+			t.Fatal(err)
+		}
+		c.SetClock("n1", -time.Hour, 0)
+		if err := c.Start(ctx, "n1"); err != nil {
+			t.Fatal(err)
+		}
+		within(t, 10*time.Second, "the others refuse what it writes", func() bool {
+			_, err := write(ctx, c, "n1", "notes", "k", "w", "", all)
+			return err == nil
+		})
+	}, keyspace("notes", config.PolicySiblings))
+}
+
 // TestLogFails: a node whose log does not sync stops loudly, acknowledges nothing, and boots again.
 func TestLogFails(t *testing.T) {
 	for _, f := range []DiskFault{FailSync, NoSpace} {
