@@ -124,7 +124,7 @@ func (p Plan) Has(kinds ...Kind) bool {
 // StaysOpen reports whether a store may be left that cannot be closed, because its log failed: pebble's goroutines stay,
 // as they do until the process ends.
 func (p Plan) StaysOpen() bool {
-	return p.Has(SyncError, ReadError, NoSpace, FlipTables, FlipLogs, BootKill)
+	return p.Has(SyncError, ReadError, NoSpace, ReadError, FlipTables, FlipLogs, BootKill)
 }
 
 // Skewed reports whether clocks go wrong, so that the newest value may be another than the last that was written.
@@ -152,6 +152,9 @@ func DrawOf(seed uint64, nodes int, length time.Duration, only []Kind) Plan {
 	r := rand.New(rand.NewPCG(seed, 0x706c616e))
 	if nodes == 0 {
 		nodes = 3 + r.IntN(5)
+		if r.IntN(8) == 0 { // large ones are dear
+			nodes = 8 + r.IntN(2)
+		}
 	}
 	p := Plan{Seed: seed, Nodes: nodes, Length: length, Clients: 3 + r.IntN(6), Keys: 2 + r.IntN(4), Pause: 900 * time.Millisecond}
 	if r.IntN(5) == 0 { // a crowd is dear to simulate
@@ -177,8 +180,7 @@ func between(r *rand.Rand, a, b time.Duration) time.Duration {
 	return a + time.Duration(r.Int64N(int64(b-a)))
 }
 
-// Kinds lists the kinds, some of them twice. ReadError is for plans that ask for it: pebble repeats a compaction that fails
-// without a pause, up to a thousand times before the node stops, and no virtual time passes meanwhile.
+// Kinds lists the kinds, some of them twice.
 func Kinds() []Kind {
 	return []Kind{
 		Cut, Cut, OneWay, Kill, Kill, Kill, Restart, Weather, Wipe, Pause, Pause, Slow, Reorder, Clock, SyncError, DiskFull,
