@@ -262,8 +262,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	return r.report, err
 }
 
-// overdue is how much longer than its plan a run may take on the virtual clock: healing, settling and closing have limits
-// of their own, of a few minutes each.
+// overdue is how much longer than its plan a run may take; healing, settling and closing have limits of their own.
 const overdue = 20 * time.Minute
 
 // stuck ends a run that waits for what never happens, and shows where.

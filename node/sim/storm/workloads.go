@@ -110,10 +110,7 @@ func elements(body []byte) (out []string, err error) { return out, json.Unmarsha
 
 // pad makes a value of the given size out of its name, so that a byte that changed is seen.
 func pad(name string, size int) []byte {
-	if size <= len(name) {
-		return []byte(name)
-	}
-	return []byte(name + strings.Repeat("."+name, size/(len(name)+1)))[:size]
+	return []byte(name + strings.Repeat("."+name, size/(len(name)+1)))[:max(size, len(name))]
 }
 
 // padded is the name in a value made by pad.
