@@ -139,6 +139,9 @@ func (c *Cluster) open(ctx context.Context, id string, reset bool) (*node.Node, 
 		},
 	})
 	if err != nil {
+		if dies.Load() {
+			c.abandon(id)
+		}
 		return nil, fmt.Errorf("sim: start %s: %w", id, err)
 	}
 	if booted.Store(true); dies.Load() {
@@ -189,11 +192,16 @@ func (c *Cluster) Crash(ctx context.Context, id string, unsyncedPercent int) err
 func (c *Cluster) Stop(ctx context.Context, id string) error {
 	err := c.stop(ctx, id)
 	if err != nil {
-		before := c.disks[id]
-		c.disks[id] = before.replaced(before.CrashClone(vfs.CrashCloneCfg{}))
-		before.die()
+		c.abandon(id)
 	}
 	return err
+}
+
+// abandon leaves the disk of a node to a database that cannot be closed, and gives the node what its power loss would.
+func (c *Cluster) abandon(id string) {
+	before := c.disks[id]
+	c.disks[id] = before.replaced(before.CrashClone(vfs.CrashCloneCfg{}))
+	before.die()
 }
 
 func (c *Cluster) stop(ctx context.Context, id string) error {

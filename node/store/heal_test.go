@@ -1,16 +1,19 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"dynamo/node/causal"
+	"dynamo/node/store/compaction"
 )
 
 // heard collects what OnCorrupt is told.
@@ -158,4 +161,36 @@ func TestUncompactableTableStopsTheStore(t *testing.T) {
 		t.Error("came back as the same disk")
 	}
 	wantValue(t, s, own(0, 1, numbered(1)), "")
+}
+
+// Pebble would try a compaction that failed again at once, for ever.
+func TestFailedStoreCompactsNoMore(t *testing.T) {
+	s, err := Open(testOptions(withCorruptTable(t), 2))
+	must(t, err)
+	mustUpdate(t, s, own(0, 1, numbered(0)), Buffered, write("over a table, which is not moved then but made anew"))
+	c := compaction.New(s.failure)
+	c.Register(1, s.db)
+	ok, handle := c.TrySchedule()
+	if full, _ := c.TrySchedule(); !ok || full {
+		t.Fatalf("one may run: %t, then %t", ok, full)
+	}
+	handle.Done()
+	if ok, handle = c.TrySchedule(); !ok {
+		t.Fatal("none may run when one has ended")
+	}
+	must(t, s.db.Flush())
+	for i := 0; s.failure() == nil; i++ {
+		if err := s.db.Compact(t.Context(), []byte{0}, []byte{255}, false); !pebble.IsCorruptionError(err) || i > compactionPatience {
+			t.Fatalf("compaction: %v", err)
+		}
+	}
+	handle.Done()
+	if ok, _ = c.TrySchedule(); ok {
+		t.Error("a compaction may run after the store failed")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := s.db.Compact(ctx, []byte{0}, []byte{255}, false); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a compaction of the failed store: %v", err)
+	}
 }

@@ -6,6 +6,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+
+	"dynamo/node/store/compaction"
 )
 
 const (
@@ -37,6 +39,7 @@ func (s *Store) pebbleOptions(o Options) *pebble.Options {
 		MaxOpenFiles:               1000,
 	}
 	p.Experimental.FileCacheShards = 2
+	p.Experimental.CompactionScheduler = compaction.New(s.failure)
 	// A filter on every level, the last included: the first write of a key reads what is not there.
 	for i := range p.Levels {
 		p.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
