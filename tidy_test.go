@@ -26,7 +26,7 @@ const module = "dynamo"
 
 // floors: a package imports packages of lower floors only.
 var floors = map[string]int{
-	"node/causal": 1, "node/ring": 1, "node/merkle": 2, "node/record": 3, "node/disk": 2, "node/store/compaction": 2, "plugins": 1, "client": 1, "node/admission": 1,
+	"node/causal": 1, "node/ring": 1, "node/merkle": 2, "node/record": 3, "node/disk": 2, "node/store/background": 2, "plugins": 1, "client": 1, "node/admission": 1,
 	"resolver/guest": 1, "resolver/frame": 1, "resolver/wasi": 1, "resolver/memory": 1, "resolver/fuel": 1, "resolver/hostile": 2, "node/api/httptext": 1,
 	"node/config": 2, "node/wire": 3, "node/cluster": 3, "node/gossip": 4, "node/store": 4, "node/peer": 4, "resolver": 3,
 	"resolver/laws": 4, "node/conflict": 5, "node/replica": 6, "node/coordinator": 7, "node/repair": 7, "node/versions": 8,
@@ -39,7 +39,7 @@ var floors = map[string]int{
 
 // owners of foreign packages, by import path prefix. Whoever else needs one of them asks its owner.
 var owners = map[string][]string{
-	"github.com/cockroachdb/pebble":       {"node/store", "node/store/compaction", "node/disk", "node/sim"},
+	"github.com/cockroachdb/pebble":       {"node/store", "node/store/background", "node/disk", "node/sim"},
 	"github.com/hashicorp/memberlist":     {"node/gossip"},
 	"github.com/valyala/fasthttp":         {"node/api"},
 	"github.com/tetratelabs/wazero":       {"resolver", "node/sim/host"},

@@ -169,7 +169,7 @@ func TestCorruptRecordIsRefilled(t *testing.T) {
 			return err
 		})
 		// A compaction may have met the table meanwhile. It cannot read it, and the node will not go on with that for long.
-		if err := c.Stop(ctx, "n1"); err != nil && !strings.Contains(err.Error(), "cannot be compacted") {
+		if err := c.Stop(ctx, "n1"); err != nil && !strings.Contains(err.Error(), "cannot be read whole") {
 			t.Fatal(err)
 		}
 	}, keyspace("notes", config.PolicySiblings))

@@ -86,7 +86,8 @@ func (s *Store) scopes() ([]TreeID, error) {
 			return out, err
 		}
 		if err != nil {
-			return out, nil // counted and logged; a copy that can be read again gets its tree with it
+			s.impassable(err)
+			return out, nil
 		}
 		lower = next
 	}
@@ -121,6 +122,9 @@ func (s *Store) CheckTree(ctx context.Context, id TreeID, pace func(bytes int)) 
 	t.mu.Unlock()
 	c := &treeCheck{s: s, ctx: ctx, id: id, snap: snap, pace: pace}
 	err := errors.Join(c.run(), snap.Close())
+	if pebble.IsCorruptionError(err) {
+		s.impassable(err)
+	}
 	if err != nil {
 		return c.TreeCheck, err
 	}

@@ -30,7 +30,7 @@ func (s *Store) ReplaceCorrupt(ctx context.Context, ref Ref, o causal.Object) (b
 		return false, err
 	}
 	defer s.exit()
-	p, ok, err := s.replaceCorrupt(ref, key, stored{record.Append(nil, key, Record{Object: o}), record.FlagsOf(o)})
+	p, ok, err := s.replaceCorrupt(ref, key, stored{raw: record.Append(nil, key, Record{Object: o}), flags: record.FlagsOf(o)})
 	if err != nil || !ok {
 		return false, err
 	}
@@ -72,7 +72,7 @@ func (s *Store) backgroundError(err error) {
 	}
 	switch {
 	case pebble.IsCorruptionError(err):
-		s.backgroundCorruption(err)
+		s.impassable(err)
 	case n == backgroundPatience && !errors.Is(err, syscall.ENOSPC):
 		s.fail(fmt.Errorf("flushes and compactions fail: %w", err)) //nolint:errcheck // what operations answer from now on
 	}
@@ -84,12 +84,14 @@ func (s *Store) backgroundEnd(err error) {
 	}
 }
 
-// compactionPatience is how often the compaction of a corrupt file may fail: twice is neither the memory nor the cable.
-const compactionPatience = 2
+// impassablePatience is how often a corrupt file may be met by what has to read all of it: twice is neither the memory nor
+// the cable.
+const impassablePatience = 2
 
-// backgroundCorruption is told of a flush or compaction that met a corrupt file. It will fail for ever, reads get slower and
-// writes stall, and only a new database heals that: the store says so while the rest still works.
-func (s *Store) backgroundCorruption(cause error) {
+// impassable is told of a flush, a compaction or a check of the trees that met a corrupt file. It will fail for ever: reads get
+// slower and writes stall, or this replica cannot be compared with others. Only a new database heals that, and the store
+// says so while the rest still works.
+func (s *Store) impassable(cause error) {
 	path := "a table"
 	if i := pebble.ExtractDataCorruptionInfo(cause); i != nil {
 		path, cause = i.Path, i.Details
@@ -98,10 +100,10 @@ func (s *Store) backgroundCorruption(cause error) {
 	s.broken.byPath[path]++
 	n := s.broken.byPath[path]
 	s.broken.Unlock()
-	if n != compactionPatience {
+	if n != impassablePatience {
 		return
 	}
-	err := fmt.Errorf("%s is corrupt and cannot be compacted: %w", path, cause)
+	err := fmt.Errorf("%s is corrupt and cannot be read whole: %w", path, cause)
 	if markErr := s.markUnusable(err); markErr != nil {
 		s.log.Error("the database cannot be marked as unusable", "dir", s.dir, "err", markErr)
 	}

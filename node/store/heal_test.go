@@ -13,7 +13,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"dynamo/node/causal"
-	"dynamo/node/store/compaction"
+	"dynamo/node/record"
+	"dynamo/node/store/background"
 )
 
 // heard collects what OnCorrupt is told.
@@ -74,16 +75,21 @@ const tableKeys = 400
 // withCorruptTable returns a disk whose one table has a flipped bit in its data.
 func withCorruptTable(t *testing.T) *vfs.MemFS {
 	t.Helper()
+	return withCorrupt(t, 100_000, func(i int) Ref { return own(0, 1, numbered(i)) })
+}
+
+func withCorrupt(t *testing.T, at int, ref func(int) Ref) *vfs.MemFS {
+	t.Helper()
 	fs := vfs.NewCrashableMem()
 	s := mustOpen(t, testOptions(fs, 1))
 	noise := rand.NewChaCha8([32]byte{5})
 	for i := range tableKeys {
 		b := make([]byte, 1000)
 		_, _ = noise.Read(b) // never fails; it must not compress
-		mustUpdate(t, s, own(0, 1, numbered(i)), Buffered, write(string(b)))
+		mustUpdate(t, s, ref(i), Buffered, write(string(b)))
 	}
 	mustClose(t, s)
-	flip(t, fs, anyFile(t, fs, ".sst"), 100_000)
+	flip(t, fs, anyFile(t, fs, ".sst"), at)
 	return fs
 }
 
@@ -136,7 +142,7 @@ func TestUncompactableTableStopsTheStore(t *testing.T) {
 	_, err = s.ReplaceCorrupt(t.Context(), ref, theirs)
 	must(t, err)
 	must(t, s.db.Flush())
-	for i := 0; i <= compactionPatience && s.failure() == nil; i++ {
+	for i := 0; i <= impassablePatience && s.failure() == nil; i++ {
 		if err := s.db.Compact(t.Context(), []byte{0}, []byte{255}, false); !pebble.IsCorruptionError(err) {
 			t.Fatalf("compaction: %v", err)
 		}
@@ -151,7 +157,7 @@ func TestUncompactableTableStopsTheStore(t *testing.T) {
 		t.Errorf("close: %v", err)
 	}
 	later := fs.CrashClone(vfs.CrashCloneCfg{})
-	if _, err := Open(testOptions(later, 3)); !errors.Is(err, ErrUnusable) || !strings.Contains(err.Error(), "cannot be compacted") {
+	if _, err := Open(testOptions(later, 3)); !errors.Is(err, ErrUnusable) || !strings.Contains(err.Error(), "cannot be read whole") {
 		t.Errorf("open: %v", err)
 	}
 	o = testOptions(later, 4)
@@ -168,7 +174,7 @@ func TestFailedStoreCompactsNoMore(t *testing.T) {
 	s, err := Open(testOptions(withCorruptTable(t), 2))
 	must(t, err)
 	mustUpdate(t, s, own(0, 1, numbered(0)), Buffered, write("over a table, which is not moved then but made anew"))
-	c := compaction.New(s.failure)
+	c := background.NewScheduler(s.failure)
 	c.Register(1, s.db)
 	ok, handle := c.TrySchedule()
 	if full, _ := c.TrySchedule(); !ok || full {
@@ -180,7 +186,7 @@ func TestFailedStoreCompactsNoMore(t *testing.T) {
 	}
 	must(t, s.db.Flush())
 	for i := 0; s.failure() == nil; i++ {
-		if err := s.db.Compact(t.Context(), []byte{0}, []byte{255}, false); !pebble.IsCorruptionError(err) || i > compactionPatience {
+		if err := s.db.Compact(t.Context(), []byte{0}, []byte{255}, false); !pebble.IsCorruptionError(err) || i > impassablePatience {
 			t.Fatalf("compaction: %v", err)
 		}
 	}
@@ -192,5 +198,83 @@ func TestFailedStoreCompactsNoMore(t *testing.T) {
 	defer cancel()
 	if err := s.db.Compact(ctx, []byte{0}, []byte{255}, false); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a compaction of the failed store: %v", err)
+	}
+}
+
+// What is discarded is gone, although its old bytes are below and cannot be read.
+func TestDiscardFromBadBlock(t *testing.T) {
+	discard := func(s *Store, ref Ref) {
+		t.Helper()
+		if _, err := s.Get(ref); !errors.Is(err, ErrCorrupt) {
+			t.Fatalf("%s: %v", ref, err)
+		}
+		if ok, err := s.DiscardCorrupt(ref); !ok || err != nil {
+			t.Fatalf("discard %s: %t, %v", ref, ok, err)
+		}
+		wantValue(t, s, ref, "")
+		if ok, err := s.DiscardCorrupt(ref); ok || err != nil {
+			t.Errorf("discard %s again: %t, %v", ref, ok, err)
+		}
+		mustUpdate(t, s, ref, Sync, write("again"))
+		wantValue(t, s, ref, "again")
+	}
+	for name, ref := range map[string]func(int) Ref{
+		"hint": func(i int) Ref { return hintFor("n2", 0, 1, numbered(i)) },
+		"own":  func(i int) Ref { return own(0, 1, numbered(i)) },
+	} {
+		s, bad := mustOpen(t, testOptions(withCorrupt(t, 100_000, ref), 2)), 0
+		for i := range tableKeys {
+			if _, err := s.Get(ref(i)); errors.Is(err, ErrCorrupt) && bad < 3 {
+				discard(s, ref(i))
+				bad++
+			}
+		}
+		if bad < 3 {
+			t.Errorf("%s: %d keys were in the bad block", name, bad)
+		}
+	}
+}
+
+// A record that cannot be read can be filled again, or discarded, although its entry in the index cannot be read either.
+func TestMendWithoutIndex(t *testing.T) {
+	theirs := withValue(Record{Own: someActor(9)}, "theirs").Object
+	for name, mend := range map[string]func(*Store, Ref) (bool, error){
+		"theirs": func(s *Store, ref Ref) (bool, error) { return s.ReplaceCorrupt(t.Context(), ref, theirs) },
+		"":       (*Store).DiscardCorrupt,
+	} {
+		s, ref := mustOpen(t, testOptions(vfs.NewMem(), 1)), own(0, 1, "k")
+		mustUpdate(t, s, ref, Sync, write("v"))
+		mustUpdate(t, s, own(0, 1, "other"), Sync, write("v"))
+		must(t, s.TreesChecked())
+		putRaw(t, s, mustKey(t, ref), []byte{1, 2})
+		putRaw(t, s, record.IndexKey(ref.Tree(), ref.Key), []byte{1, 2})
+		if ok, err := mend(s, ref); !ok || err != nil {
+			t.Fatalf("%q: %t, %v", name, ok, err)
+		}
+		wantValue(t, s, ref, name)
+		if !s.TreesInDoubt() {
+			t.Error("no doubt of a tree whose index could not be read")
+		}
+		checkAll(t, s)
+		mustAgree(t, s)
+	}
+}
+
+// Trees that cannot be checked cannot be compared: a store that will never get past a bad block says so.
+func TestUncheckableTableStopsTheStore(t *testing.T) {
+	fatal := make(chan error, 9)
+	o := testOptions(withCorruptTable(t), 2)
+	o.OnFatal = func(err error) { fatal <- err }
+	s, err := Open(o)
+	must(t, err)
+	id := own(0, 1, "k").Tree()
+	for range impassablePatience {
+		must(t, s.failure())
+		if _, err := s.CheckTree(t.Context(), id, func(int) {}); !errors.Is(err, ErrCorrupt) {
+			t.Fatalf("check: %v", err)
+		}
+	}
+	if err := <-fatal; !errors.Is(err, ErrUnusable) || !strings.Contains(err.Error(), ".sst") {
+		t.Errorf("fatal: %v", err)
 	}
 }

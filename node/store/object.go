@@ -124,7 +124,7 @@ func (s *Store) change(ref Ref, key []byte, d Durability, fn func(Record) (Recor
 		r = Record{}
 	} else {
 		r.Place = s.placeOf(ref, old)
-		now = stored{record.Append(nil, key, r), record.FlagsOf(r.Object)}
+		now = stored{raw: record.Append(nil, key, r), flags: record.FlagsOf(r.Object)}
 	}
 	if bytes.Equal(now.raw, was) {
 		s.counts.unchanged.Add(1)
@@ -152,7 +152,7 @@ func (s *Store) put(st *stripe, ref Ref, key, was []byte, now stored, d Durabili
 	b := s.db.NewBatchWithSize(2*len(key) + len(now.raw) + 192)
 	var err error
 	if now.raw == nil {
-		err = b.Delete(key, nil)
+		err = now.erase(b, key)
 	} else {
 		err = b.Set(key, now.raw, nil)
 	}
@@ -208,7 +208,7 @@ func (s *Store) remove(ref Ref, key []byte, d Durability, match func(raw []byte,
 	if raw == nil {
 		raw = []byte{}
 	}
-	p, err := s.put(st, ref, key, raw, stored{}, d)
+	p, err := s.put(st, ref, key, raw, stored{buried: unreadable != nil}, d)
 	return p, err == nil, err
 }
 

@@ -2,12 +2,11 @@ package store
 
 import (
 	"fmt"
-	"log/slog"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
 
-	"dynamo/node/store/compaction"
+	"dynamo/node/store/background"
 )
 
 const (
@@ -27,7 +26,7 @@ func (s *Store) pebbleOptions(o Options) *pebble.Options {
 		// The newest format, also for its own sake: older ones share channels between databases, which
 		// virtual time in tests cannot have.
 		FormatMajorVersion:          pebble.FormatNewest,
-		Logger:                      &pebbleLog{log: s.log, fatal: s.fail},
+		Logger:                      &background.Log{To: s.log, Fatal: s.fail},
 		EventListener:               s.listener(),
 		MemTableSize:                memTableBytes,
 		MemTableStopWritesThreshold: memTableCount,
@@ -39,7 +38,7 @@ func (s *Store) pebbleOptions(o Options) *pebble.Options {
 		MaxOpenFiles:               1000,
 	}
 	p.Experimental.FileCacheShards = 2
-	p.Experimental.CompactionScheduler = compaction.New(s.failure)
+	p.Experimental.CompactionScheduler = background.NewScheduler(s.failure)
 	// A filter on every level, the last included: the first write of a key reads what is not there.
 	for i := range p.Levels {
 		p.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
@@ -72,24 +71,4 @@ func (s *Store) listener() *pebble.EventListener {
 			s.log.Error("database misused", "kind", fmt.Sprint(i.Kind), "what", string(i.ExtraInfo))
 		},
 	}
-}
-
-// pebbleLog is pebble's logger.
-type pebbleLog struct {
-	log   *slog.Logger
-	fatal func(error) error
-}
-
-func (l *pebbleLog) Infof(format string, args ...any) { l.log.Debug(fmt.Sprintf(format, args...)) }
-
-func (l *pebbleLog) Errorf(format string, args ...any) { l.log.Error(fmt.Sprintf(format, args...)) }
-
-// Fatalf reports the failure and never returns. Pebble goes on right after a call that returns, with a
-// log or a MANIFEST that it has just found broken, and would acknowledge what is on no disk. Ending the
-// process here would take the shutdown out of the owner's hands, and a panic would unwind through
-// locks which pebble does not release: so this goroutine is parked, with whatever it holds, until the
-// owner ends the process.
-func (l *pebbleLog) Fatalf(format string, args ...any) {
-	l.fatal(fmt.Errorf("pebble: "+format, args...)) //nolint:errcheck // what operations answer from now on
-	select {}
 }

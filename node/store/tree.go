@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -72,7 +73,9 @@ func (s *Store) hashes(ref Ref, key, was, raw []byte) (before, after causal.Hash
 	if was != nil {
 		if b, err := record.ObjectBytes(key, was); err == nil {
 			before = causal.HashOf(b)
-		} else if before, err = s.indexed(ref); err != nil {
+		} else if before, err = s.indexed(ref); errors.Is(err, ErrCorrupt) {
+			s.doubt.Store(true) // the digest is wrong from now on, and mended by the check
+		} else if err != nil {
 			return before, after, err
 		}
 	}
@@ -108,13 +111,13 @@ func (s *Store) applyOwn(b *pebble.Batch, st *stripe, ref Ref, key, was []byte, 
 	if err != nil {
 		return nil, err
 	}
-	if before == after {
+	if before == after && !now.buried {
 		return s.apply(b, d, st)
 	}
 	id := ref.Tree()
 	index := record.IndexKey(id, ref.Key)
 	if now.raw == nil {
-		err = b.Delete(index, nil)
+		err = now.erase(b, index)
 	} else {
 		err = b.Set(index, record.AppendEntry(nil, after, s.now(), now.flags), nil)
 	}
@@ -140,6 +143,17 @@ func (s *Store) applyOwn(b *pebble.Batch, st *stripe, ref Ref, key, was []byte, 
 type stored struct {
 	raw   []byte
 	flags record.EntryFlags
+	// buried: there are older bytes in a block that cannot be read.
+	buried bool
+}
+
+// erase deletes a key. Pebble looks below the tombstone of a key, and below that of a range it does not: a bad block there
+// would keep the key unreadable.
+func (n stored) erase(b *pebble.Batch, key []byte) error {
+	if n.buried {
+		return b.DeleteRange(key, append(bytes.Clone(key), 0), nil)
+	}
+	return b.Delete(key, nil)
 }
 
 func setBranch(b *pebble.Batch, id TreeID, branch int, d merkle.Digest) (err error) {

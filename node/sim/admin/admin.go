@@ -32,8 +32,8 @@ type Admin struct {
 // sound is a version that does what the first did.
 func (a *Admin) sound() []byte { return rigged.Version(a.Module, a.Number) }
 
-// wait waits; false if ctx ended.
-func wait(ctx context.Context, d time.Duration) bool {
+// Wait waits; false if ctx ended.
+func Wait(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():
 		return false
@@ -67,7 +67,7 @@ func (a *Admin) try(ctx context.Context, what string, f func(ctx context.Context
 				return true
 			}
 		}
-		if !wait(ctx, 300*time.Millisecond) {
+		if !Wait(ctx, 300*time.Millisecond) {
 			return false
 		}
 	}
@@ -107,13 +107,13 @@ func (a *Admin) Upgrade(ctx context.Context, way int) {
 			_, err = at.Resolvers().Shadow(ctx, a.Keyspace, id)
 			return err
 		})
-		wait(ctx, time.Duration(a.Rand.IntN(2000))*time.Millisecond)
+		Wait(ctx, time.Duration(a.Rand.IntN(2000))*time.Millisecond)
 		a.try(ctx, "the shadow as its version", func(ctx context.Context, at *node.Node) error {
 			_, err := at.Resolvers().Promote(ctx, a.Keyspace, id, coordinator.CheckStrict)
 			return err
 		})
 	case 2:
-		wait(ctx, time.Duration(a.Rand.IntN(2000))*time.Millisecond)
+		Wait(ctx, time.Duration(a.Rand.IntN(2000))*time.Millisecond)
 		a.try(ctx, "the first version back", func(ctx context.Context, at *node.Node) error {
 			_, err := at.Resolvers().Rollback(ctx, a.Keyspace, 1)
 			return err

@@ -1,5 +1,7 @@
 package history
 
+import "strings"
+
 // The promises that more than one kind of check asks for, in the words of violations.
 const (
 	// NotLost: what W replicas have acknowledged stays until something that saw it supersedes it.
@@ -11,3 +13,14 @@ const (
 	// DropsAll: of a keyspace that was dropped nothing is left.
 	DropsAll = "what is dropped is gone"
 )
+
+// Promise names what a finding of Judge breaks.
+func Promise(finding string) string {
+	switch {
+	case strings.HasPrefix(finding, "acknowledged"):
+		return NotLost
+	case strings.Contains(finding, "came back"):
+		return StaysAway
+	}
+	return "reads show what was written"
+}

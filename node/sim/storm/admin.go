@@ -11,6 +11,7 @@ import (
 
 	"dynamo/node"
 	"dynamo/node/coordinator"
+	"dynamo/node/sim/admin"
 	"dynamo/node/sim/history"
 )
 
@@ -56,7 +57,7 @@ func (r *run) prepare(ctx context.Context) error {
 		if r.allKnow(1, true) {
 			return nil
 		}
-		if !wait(ctx, 100*time.Millisecond) {
+		if !admin.Wait(ctx, 100*time.Millisecond) {
 			return ctx.Err()
 		}
 	}
@@ -72,7 +73,7 @@ func (r *run) administer(ctx context.Context, wg *sync.WaitGroup) {
 	at := time.Duration((0.2 + 0.6*rng.Float64()) * float64(r.plan.Length))
 	pause := time.Duration(rng.IntN(2)) * time.Duration(rng.IntN(1500)) * time.Millisecond
 	wg.Go(func() {
-		if !wait(ctx, at) {
+		if !admin.Wait(ctx, at) {
 			return
 		}
 		r.dropped.begun = r.since()
@@ -91,7 +92,7 @@ func (r *run) replace(ctx context.Context, rng *rand.Rand, pause time.Duration) 
 			r.dropped.known = r.since()
 			r.note("all nodes know the second %s", fleeting)
 		}
-		if !wait(ctx, 100*time.Millisecond) {
+		if !admin.Wait(ctx, 100*time.Millisecond) {
 			return
 		}
 	}
@@ -108,7 +109,7 @@ func (r *run) replaceAt(ctx context.Context, n *node.Node, pause time.Duration) 
 		if pause == 0 {
 			r.note("create %s: %v", fleeting, r.create(ctx, n))
 		}
-		wait(ctx, pause)
+		admin.Wait(ctx, pause)
 	default:
 		r.note("create %s: %v", fleeting, r.create(ctx, n))
 	}
@@ -138,16 +139,6 @@ func (r *run) allKnow(generation uint64, some bool) bool {
 		}
 	}
 	return true
-}
-
-// wait waits; false if ctx ended.
-func wait(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
-	}
 }
 
 // judged is the history of a key as it is to be judged. What was written before its keyspace was dropped must be gone.

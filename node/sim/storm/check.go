@@ -11,7 +11,9 @@ import (
 
 	"dynamo/node/conflict"
 	"dynamo/node/coordinator"
+	"dynamo/node/sim/admin"
 	"dynamo/node/sim/history"
+	"dynamo/node/store"
 )
 
 func (r *run) rule(keyspace string) history.Rule {
@@ -109,7 +111,7 @@ func (r *run) checkKey(ctx context.Context, k name) (out view, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	ids := r.ids()
-	e, err := r.c.Node(ids[0]).Requests().Explain(ctx, k.keyspace, []byte(k.key))
+	e, err := r.explain(ctx, k)
 	if err != nil {
 		return out, err
 	}
@@ -151,11 +153,23 @@ func (r *run) checkKey(ctx context.Context, k name) (out view, err error) {
 		}
 		verdict, wrong := history.Judge(r.rule(k.keyspace), operations, final)
 		for _, w := range wrong {
-			r.violation(promise(w), k.String(), "%s: %s", v.node, w)
+			r.violation(history.Promise(w), k.String(), "%s: %s", v.node, w)
 		}
 		r.verified(k, len(verdict.Required))
 	}
 	return out, nil
+}
+
+// explain asks every node what it holds. One that meets a bad block mends what was in it, for who asks again.
+func (r *run) explain(ctx context.Context, k name) (coordinator.Explanation, error) {
+	began := r.since()
+	for {
+		e, err := r.c.Node(r.ids()[0]).Requests().Explain(ctx, k.keyspace, []byte(k.key))
+		bad := func(c coordinator.ExplainReplica) bool { return strings.Contains(c.Error, store.ErrCorrupt.Error()) }
+		if err != nil || !slices.ContainsFunc(e.Replicas, bad) || r.since()-began > mendPatience || !admin.Wait(ctx, time.Second) {
+			return e, err
+		}
+	}
 }
 
 func (r *run) verified(k name, n int) {
@@ -163,6 +177,9 @@ func (r *run) verified(k name, n int) {
 	w.Verified += n
 	r.report.Workloads[k.keyspace] = w
 }
+
+// mendPatience is how long a node may take to mend a record in a table that is damaged.
+const mendPatience = 15 * time.Second
 
 // resolverPatience is how long a node may take to fetch a resolver that it does not have.
 const resolverPatience = 30 * time.Second
@@ -179,7 +196,7 @@ func (r *run) ask(ctx context.Context, k name, id string, quorum coordinator.Quo
 		if err != nil {
 			return a, fmt.Errorf("read via %s: %w", id, err)
 		}
-		if a.ResolverError != conflict.CodePending || !wait(ctx, 200*time.Millisecond) {
+		if a.ResolverError != conflict.CodePending || !admin.Wait(ctx, 200*time.Millisecond) {
 			return a, nil
 		}
 	}
@@ -229,17 +246,6 @@ func (r *run) list(ctx context.Context, id, keyspace string) (map[string]bool, e
 	}
 }
 
-// promise names what a finding of the judge breaks.
-func promise(finding string) string {
-	switch {
-	case strings.HasPrefix(finding, "acknowledged"):
-		return "acknowledged writes are not lost"
-	case strings.Contains(finding, "came back"):
-		return "what a context covered does not come back"
-	}
-	return "reads show what was written"
-}
-
 // compare asks that the primaries hold the same, in bytes, and that equal dots stand for equal bytes.
 func (r *run) compare(k name, e coordinator.Explanation) {
 	versions := map[string]string{}
@@ -281,7 +287,7 @@ func (r *run) story(ctx context.Context, k name) []string {
 	}
 	lines = append(lines, r.watcher.of(k)...)
 	slices.SortStableFunc(lines, func(a, b string) int { return strings.Compare(a[:min(9, len(a))], b[:min(9, len(b))]) })
-	e, err := r.c.Node(r.ids()[0]).Requests().Explain(ctx, k.keyspace, []byte(k.key))
+	e, err := r.explain(ctx, k)
 	if err != nil {
 		return append(lines, "explain: "+err.Error())
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"runtime"
 	"time"
+
+	"dynamo/node/sim/admin"
 )
 
 // NothingLeft is the promise about what a process holds after its nodes are closed.
@@ -38,7 +40,7 @@ func (r *run) leaks(ctx context.Context, before usage) {
 		if after.goroutines <= before.goroutines {
 			break
 		}
-		wait(ctx, 100*time.Millisecond)
+		admin.Wait(ctx, 100*time.Millisecond)
 		after.goroutines = runtime.NumGoroutine()
 	}
 	w := &r.report.Watched

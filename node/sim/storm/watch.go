@@ -15,6 +15,7 @@ import (
 	"dynamo/node/cluster"
 	"dynamo/node/config"
 	"dynamo/node/merkle"
+	"dynamo/node/sim/admin"
 	"dynamo/node/store"
 )
 
@@ -122,7 +123,7 @@ func (r *run) newWatcher() *watcher {
 func (w *watcher) start(ctx context.Context) {
 	ctx, w.stop = context.WithCancel(ctx)
 	w.wg.Go(func() {
-		for wait(ctx, watchEvery) {
+		for admin.Wait(ctx, watchEvery) {
 			w.look()
 		}
 	})

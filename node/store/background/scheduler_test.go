@@ -1,4 +1,4 @@
-package compaction
+package background
 
 import (
 	"errors"
@@ -49,7 +49,7 @@ func (d *database) set(allowed, waiting int) {
 func scheduler(failed func() error) (*Scheduler, *database) {
 	d := &database{}
 	d.mu.begun = make(chan pebble.CompactionGrantHandle, 9)
-	s := New(failed)
+	s := NewScheduler(failed)
 	s.Register(1, d)
 	return s, d
 }

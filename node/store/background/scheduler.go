@@ -1,5 +1,5 @@
-// Package compaction schedules the compactions of a pebble database.
-package compaction
+// Package background is what a store asks of pebble for the work that it does by itself, and when that fails.
+package background
 
 import (
 	"sync"
@@ -25,8 +25,8 @@ type Scheduler struct {
 	}
 }
 
-// New returns the scheduler of one database. The function reports why its store failed, nil while it has not.
-func New(failed func() error) *Scheduler { return &Scheduler{failed: failed} }
+// NewScheduler returns the scheduler of one database. The function reports why its store failed, nil while it has not.
+func NewScheduler(failed func() error) *Scheduler { return &Scheduler{failed: failed} }
 
 // Register implements pebble.CompactionScheduler.
 func (s *Scheduler) Register(_ int, db pebble.DBForCompaction) { s.db = db }
