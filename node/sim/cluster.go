@@ -118,7 +118,8 @@ func (c *Cluster) open(ctx context.Context, id string, reset bool) (*node.Node, 
 	// The process would be gone, but one that is still booting says so itself, and closes what it has opened.
 	var booted, dies atomic.Bool
 	fatal := func(err error) {
-		if !errors.Is(err, cluster.ErrStaleIdentity) { // with which the disk has nothing to do: it can be closed
+		var refused *peer.Refused
+		if !errors.Is(err, cluster.ErrStaleIdentity) && !errors.As(err, &refused) { // with these the disk has nothing to do: it can be closed
 			dies.Store(true)
 			if booted.Load() {
 				disk.die()

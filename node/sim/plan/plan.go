@@ -132,14 +132,15 @@ func (p Plan) Skewed() bool { return p.Has(Clock) }
 
 // Skew bounds how far clocks go apart, and jump: so much earlier or later a node may take a time to be past.
 func (p Plan) Skew() time.Duration {
-	var most, least, drift time.Duration
+	var most, least time.Duration
+	drift := 0
 	for _, f := range p.Faults {
 		if f.Kind == Clock {
 			most, least = max(most, f.Offset), min(least, f.Offset)
-			drift = max(drift, time.Minute*time.Duration(max(f.Percent, -f.Percent))/100)
+			drift = max(drift, f.Percent, -f.Percent)
 		}
 	}
-	return most - least + 2*drift
+	return most - least + 2*(most-least+time.Minute)*time.Duration(drift)/100
 }
 
 // Draw makes the plan of a seed. Nodes 0 draws their number, too.
