@@ -83,16 +83,28 @@ func checkSim(o campaign.Options, seconds float64) error {
 	return nil
 }
 
-// simProgress is a line for whoever watches, and how to take it away.
+// progressEvery is the pause between two lines of progress in a log.
+const progressEvery = time.Minute
+
+// simProgress is a line for whoever watches, and how to take it away. In a log it is one a minute, and stays.
 func simProgress(w io.Writer, seeds int) (show func(campaign.Summary), clean func()) {
-	if !onTerminal(w) {
-		return func(campaign.Summary) {}, func() {}
-	}
 	began := time.Now()
+	of := ""
+	if seeds != math.MaxInt32 {
+		of = fmt.Sprintf(" of %d", seeds)
+	}
+	line := func(t campaign.Summary) string {
+		return fmt.Sprintf("%d%s seeds, %.0f s simulated in %.0f s, %d writes acknowledged, %d faults, %d violations",
+			t.Seeds, of, t.SimulatedSeconds, time.Since(began).Seconds(), t.Acked, t.Faults, t.Violations)
+	}
+	if onTerminal(w) {
+		return func(t campaign.Summary) { fmt.Fprint(w, clearLine, line(t)) }, func() { fmt.Fprint(w, clearLine) }
+	}
+	next := began.Add(progressEvery)
 	return func(t campaign.Summary) {
-			fmt.Fprintf(w, "%s%d of %d seeds, %.0f s simulated in %.0f s, %d writes acknowledged, %d faults, %d violations",
-				clearLine, t.Seeds, seeds, t.SimulatedSeconds, time.Since(began).Seconds(), t.Acked, t.Faults, t.Violations)
-		}, func() {
-			fmt.Fprint(w, clearLine)
+		if now := time.Now(); !now.Before(next) {
+			fmt.Fprintln(w, line(t))
+			next = now.Add(progressEvery)
 		}
+	}, func() {}
 }
