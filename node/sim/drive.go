@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,7 +28,7 @@ const (
 	FailSync
 	// FailRead fails every read of a table.
 	FailRead
-	// NoSpace fails every write and every new file with ENOSPC.
+	// NoSpace fails every write and every new file with ENOSPC; of logs, the syncs.
 	NoSpace
 )
 
@@ -147,16 +148,34 @@ const failurePause = 10 * time.Millisecond
 func (d *drive) failing(path string, kind DiskFault) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	log := strings.HasSuffix(path, ".log")
 	switch {
-	case d.mu.fault == FailSync && kind == FailSync && strings.HasSuffix(path, ".log"),
+	case d.mu.fault == FailSync && kind == FailSync && log && !rotates(),
 		d.mu.fault == FailRead && kind == FailRead && strings.HasSuffix(path, ".sst"):
 		d.mu.hits++
 		return fmt.Errorf("%w: %s", ErrDisk, path)
-	case d.mu.fault == NoSpace && (kind == FailSync || kind == NoSpace):
+	case d.mu.fault == NoSpace && log && kind == FailSync && !rotates(),
+		d.mu.fault == NoSpace && !log && (kind == NoSpace || kind == FailSync && strings.Contains(path, "/db/")):
 		d.mu.hits++
 		return fmt.Errorf("%s: %w", path, syscall.ENOSPC)
 	}
 	return nil
+}
+
+// rotates reports whether its caller goes on to the next log. Pebble ends the process, which here is that of all nodes, if that
+// fails, so such faults wait for what comes next.
+func rotates() bool {
+	var pcs [32]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs[:])])
+	for {
+		f, more := frames.Next()
+		if strings.HasSuffix(f.Function, ".rotateWAL") {
+			return true
+		}
+		if !more {
+			return false
+		}
+	}
 }
 
 // faults is how often the drive failed.

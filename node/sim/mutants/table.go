@@ -206,7 +206,8 @@ func repairs() []Mutant {
 			"\t\t\tif mutant.On(\"entropy-overwrites\") {\n\t\t\t\t_, err = r.o.Store.Update(ctx, Ref(r.o.View(), t, \"\"), store.Buffered, func(rec store.Record) (store.Record, error) {\n\t\t\t\t\treturn store.Record{Object: o, Own: rec.Own}, nil\n\t\t\t\t})\n\t\t\t} else {\n\t\t\t\terr = r.Apply(ctx, t, o, \"\", store.Buffered)\n\t\t\t}\n",
 		}}},
 		{"tree-without-deletes", "a delete does not reach the hash tree", equal, []Edit{{
-			"node/store/tree.go", "\tif before == after {\n", "\tif before == after || mutant.On(\"tree-without-deletes\") && now.flags&EntryDeleted != 0 {\n",
+			"node/store/tree.go", "\tif before == after && !now.buried {\n",
+			"\tif before == after && !now.buried || mutant.On(\"tree-without-deletes\") && now.flags&EntryDeleted != 0 {\n",
 		}}},
 		{"repair-covers", "read repair hands on the context of all answers with the versions of the newest one only", lost, []Edit{{
 			"node/coordinator/get.go", "\tfor _, id := range g.reads.stale(o.Hash()) {\n",
