@@ -3,6 +3,7 @@ package replica
 import (
 	"bytes"
 	"container/heap"
+	"slices"
 
 	"dynamo/node/causal"
 	"dynamo/node/ring"
@@ -20,8 +21,11 @@ const MaxListBytes = 8 << 20
 // smallest keys are kept in a heap: a partition is left as soon as it yields a key beyond them.
 func (r *Replica) List(l *wire.List) (*wire.ListReply, error) {
 	var h keyHeap
-	more := false
-	for p := range r.o.View().Ring.Q() {
+	more, v := false, r.o.View()
+	if slices.Contains(v.DroppedIDs(), l.KeyspaceID) {
+		return nil, ErrDropped
+	}
+	for p := range v.Ring.Q() {
 		err := r.o.Store.Scan(ring.Partition(p), l.KeyspaceID, l.Prefix, l.After, func(key []byte, rec store.Record) bool {
 			if len(h) == l.Limit {
 				more = true

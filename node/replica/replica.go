@@ -85,9 +85,13 @@ func Ref(v *cluster.View, t wire.Target, hintFor string) store.Ref {
 }
 
 // Read returns this node's copy of a key. With hints it also joins what the node keeps of the key for
-// primaries that were away: a fallback answers for them while they are.
+// primaries that were away: a fallback answers for them while they are. That nothing is left of a keyspace which was dropped
+// is no answer: a node that has not heard of it yet would take it for one, and show what it holds itself.
 func (r *Replica) Read(t wire.Target, hints bool) (causal.Object, error) {
 	v := r.o.View()
+	if v.Dropped(t.Keyspace, t.KeyspaceID) {
+		return causal.Object{}, ErrDropped
+	}
 	ref := Ref(v, t, "")
 	rec, err := r.o.Store.Get(ref)
 	if err != nil {

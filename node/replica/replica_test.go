@@ -243,6 +243,12 @@ func TestDroppedKeyspace(t *testing.T) {
 	if err := f.Apply(t.Context(), target, causal.Object{}, "", store.Sync); !errors.Is(err, ErrDropped) {
 		t.Fatal(err)
 	}
+	if _, err := f.Read(target, true); !errors.Is(err, ErrDropped) {
+		t.Errorf("read: %v", err)
+	}
+	if _, err := f.List(&wire.List{KeyspaceID: target.KeyspaceID, Limit: 1}); !errors.Is(err, ErrDropped) {
+		t.Errorf("list: %v", err)
+	}
 	if _, err := f.Write(t.Context(), Write{Target: target, Policy: siblings()}); !errors.Is(err, ErrDropped) {
 		t.Fatal(err)
 	}
