@@ -42,6 +42,13 @@ func (m *Module) Info() Info { return m.info }
 // WantsDeleted says that concurrent deletes are to be among the siblings.
 func (m *Module) WantsDeleted() bool { return m.info.WantsDeleted }
 
+// Closed reports whether merges fail with CodeClosed by now.
+func (m *Module) Closed() bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.mu.closed
+}
+
 // Close waits for running merges and frees the module. Later merges fail with
 // CodeClosed.
 func (m *Module) Close(ctx context.Context) error {

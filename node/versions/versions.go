@@ -104,7 +104,9 @@ func (r *Resolvers) Upload(ctx context.Context, keyspace string, u coordinator.U
 		Check: coordinator.ResolverCheck{Outcome: "untested", Detail: "check=off"},
 	}
 	if u.Check != coordinator.CheckOff {
-		up.Check = r.s.Laws(ctx, ks, m, u.Module)
+		if up.Check = r.s.Laws(ctx, ks, m, u.Module); m.Closed() { // a check that was cut short says nothing
+			return coordinator.ResolverUpload{}, &coordinator.Error{Code: coordinator.CodeNotReady, Detail: "the node is stopping", Retryable: true}
+		}
 	}
 	if up.Check.Outcome == "unlawful" && u.Check == coordinator.CheckStrict {
 		return coordinator.ResolverUpload{}, &coordinator.Error{Code: coordinator.CodeResolverUnlawful, Detail: up.Check.Detail}

@@ -191,6 +191,21 @@ func (f *fixture) upload(t *testing.T, module []byte) error {
 	return err
 }
 
+// TestCheckOfAClosedModuleIsNone: a node that stops while it checks a module has not checked it.
+func TestCheckOfAClosedModuleIsNone(t *testing.T) {
+	f := newFixture(t)
+	f.s.Laws = func(ctx context.Context, _ cluster.Keyspace, m *resolver.Module, _ []byte) coordinator.ResolverCheck {
+		if err := m.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		return coordinator.ResolverCheck{Outcome: "untested"}
+	}
+	_, err := f.Upload(t.Context(), "notes", coordinator.Upload{Module: selecting(1), Check: coordinator.CheckStrict, Inactive: true, Alone: true})
+	if e, ok := errors.AsType[*coordinator.Error](err); !ok || e.Code != coordinator.CodeNotReady || !e.Retryable {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestActivationWaitsForEveryMember: what a member cannot compile is not activated anywhere; one that is away, or
 // starting, does not hold the others up.
 func TestActivationWaitsForEveryMember(t *testing.T) {
