@@ -173,6 +173,28 @@ func TestLWWDoesNotPileUp(t *testing.T) {
 	}
 }
 
+// A write of a slow clock is later than what it supersedes all the same: else what that had won over would win over the write
+// on a third replica, and a join of the two would have nothing.
+func TestLWWIsNotBeforeWhatItSupersedes(t *testing.T) {
+	f := newFixture(t)
+	at := func(node byte, ms uint64) causal.Object {
+		o, _ := causal.Object{}.Put(nil, causal.Actor{Node: causal.NodeID{node}, Incarnation: 1, Seq: 1}, causal.Value{Bytes: []byte{node}, TimeMs: ms})
+		return o
+	}
+	early, late := at(8, 1000), at(9, 2000)
+	if err := f.Apply(t.Context(), f.target("last", "k"), late, "", store.Sync); err != nil {
+		t.Fatal(err)
+	}
+	w, err := f.put(t, "last", conflict.Policy{Conflict: config.PolicyLWW, MaxValueBytes: 100}, causal.Basis{}, "slow")
+	if err != nil {
+		t.Fatal(err)
+	}
+	here, there := late.Join(early).Last().Join(w.Object).Last(), early.Join(w.Object).Last()
+	if o := here.Join(there).Last(); len(o.Versions) != 1 || string(o.Versions[0].Bytes) != "slow" {
+		t.Errorf("%+v is left of %+v and %+v", o, here, there)
+	}
+}
+
 func TestCapAndRefusal(t *testing.T) {
 	f := newFixture(t)
 	lawful := conflict.Policy{Conflict: config.PolicyResolver, MaxValueBytes: 1000, Lawful: true, Epoch: 1}

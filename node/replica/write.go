@@ -50,6 +50,7 @@ func (r *Replica) Write(ctx context.Context, w Write) (Written, error) {
 		if w.Policy.Conflict == config.PolicyLWW {
 			// Blind writes do not pile up: the coordinator has seen what it holds.
 			seen = causal.Basis{Context: seen.Context.Join(o.Context)}
+			w.Value.TimeMs = after(w.Value.TimeMs, o)
 		}
 		if r.full(o, w) && !seen.Covers(o) {
 			return store.Record{}, fmt.Errorf("%w: %d siblings, %d bytes", ErrTooManySiblings, len(o.Versions), o.ValueBytes())
@@ -69,6 +70,16 @@ func (r *Replica) Write(ctx context.Context, w Write) (Written, error) {
 		return Written{}, fmt.Errorf("write: %w", err)
 	}
 	return out, nil
+}
+
+// after returns the time of a write over o: later than what it supersedes, whatever the clock says. Else a replica that holds
+// something in between would prefer that to the write, another one the write to what that had lost to, and their join has
+// neither.
+func after(ms uint64, o causal.Object) uint64 {
+	for _, v := range o.Versions {
+		ms = max(ms, v.TimeMs+1)
+	}
+	return ms
 }
 
 // actor returns the actor this disk mints with for a record. One that began without an object here, or
